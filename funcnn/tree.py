@@ -1,0 +1,72 @@
+"""Arithmetic on trees of tensors: the vector space in which parameters, gradients and updates live.
+
+Every function goes through optree with `None` as a leaf, so that a forgotten `None` is found and never skipped, and so
+that leaves of one tree always pair with the right leaves of another (torch's own pytree orders dicts differently).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import optree
+import torch
+from torch import Tensor
+
+from .types import Tree
+
+
+def map(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
+    """The tree of function(leaf, *other_leaves). Raises ValueError where the structures differ."""
+    return optree.tree_map(function, tree, *others, none_is_leaf=True)
+
+
+def leaves(tree: Tree) -> list[Any]:
+    """The leaves, dict entries in the order of their sorted keys."""
+    return optree.tree_leaves(tree, none_is_leaf=True)
+
+
+def flatten(tree: Tree) -> tuple[list[Any], Callable[[list[Any]], Tree]]:
+    """The leaves, and the function that builds the tree again from such a list."""
+    flat, spec = optree.tree_flatten(tree, none_is_leaf=True)
+    return flat, spec.unflatten
+
+
+def paths(tree: Tree, root: str = "params") -> list[str]:
+    """Each leaf's name as code, such as `params[0]['w']`, in the order of `leaves`."""
+    return [accessor.codify(root) for accessor in optree.tree_accessors(tree, none_is_leaf=True)]
+
+
+def zeros_like(tree: Tree) -> Tree:
+    """The origin of the space."""
+    return map(torch.zeros_like, tree)
+
+
+def clone(tree: Tree) -> Tree:
+    """A copy that shares no memory with the original; leaves that are no tensors are kept as they are."""
+    return map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, tree)
+
+
+def add(tree: Tree, other: Tree) -> Tree:
+    """The sum x + y."""
+    return map(torch.add, tree, other)
+
+
+def add_scaled(tree: Tree, scale: float, other: Tree) -> Tree:
+    """The point x + a y."""
+    return map(lambda x, y: x + scale * y, tree, other)
+
+
+def scale(factor: float, tree: Tree) -> Tree:
+    """The multiple a x."""
+    return map(lambda x: factor * x, tree)
+
+
+def dot(tree: Tree, other: Tree) -> Tensor:
+    """<x, y>, the sum over all leaves, shape ()."""
+    products = [(x * y).sum() for x, y in zip(leaves(tree), leaves(other), strict=True)]
+    return torch.stack(products).sum() if products else torch.zeros(())
+
+
+def max_difference(tree: Tree, other: Tree) -> Tensor:
+    """The largest |x_i - y_i| over all entries of all leaves, shape ()."""
+    differences = [(x - y).abs().max() for x, y in zip(leaves(tree), leaves(other), strict=True) if x.numel()]
+    return torch.stack(differences).max() if differences else torch.zeros(())

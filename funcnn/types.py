@@ -1,0 +1,97 @@
+"""The vocabulary: every abstraction of funcnn is a NamedTuple of pure functions.
+
+One idea runs through all of them: *a gradient is an argument*. An `Objective` says what is minimised; a `StepFn` is an
+objective together with one way to differentiate it; the optimizers and the loop see only the `StepFn`, so hand-derived
+rules, `torch.func.grad`, classic autograd and finite differences can be swapped for one another anywhere.
+
+The legend of every shape: N samples in a batch, D features in, H features out, C classes.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+from torch import Generator, Tensor, device, dtype
+
+Tree: TypeAlias = Any  # nested dict / tuple / NamedTuple; Python cannot yet say this and keep `params["w"]` typed
+Params: TypeAlias = Tree  # leaves are floating tensors; () where there are none, never None
+Residuals: TypeAlias = Tree  # what forward keeps for backward: leaves are tensors
+State: TypeAlias = Tree  # what an optimizer remembers between steps
+Batch: TypeAlias = Tree  # every leaf has the same leading axis N; supervised learning: (inputs, targets)
+
+
+class Init(Protocol):
+    """Draws the initial parameters of a layer."""
+
+    def __call__(self, generator: Generator, *, dtype: dtype | None = None, device: device | str | None = None) -> Params:
+        """The same generator state gives the same bits."""
+
+
+class Update(Protocol):
+    """Turns gradients into updates, to be added to the parameters."""
+
+    def __call__(self, grads: Params, state: State, *, params: Params) -> tuple[Params, State]:
+        """Neither the gradients nor the state are changed."""
+
+
+class Layer(NamedTuple):
+    """A pure function of (params, x), and its hand-derived pullback.
+
+    `backward_params` is `backward` without dx, for the first layer of a network: nobody trains the data. A layer that
+    leaves it out is differentiated in full.
+    """
+
+    init: Init
+    forward: Callable[[Params, Tensor], tuple[Tensor, Residuals]]
+    backward: Callable[[Residuals, Tensor], tuple[Params, Tensor]]
+    backward_params: Callable[[Residuals, Tensor], Params] | None = None
+
+
+class Loss(NamedTuple):
+    """The same pair, ending in a scalar: the mean over the batch."""
+
+    forward: Callable[[Tensor, Tensor], tuple[Tensor, Residuals]]
+    backward: Callable[[Residuals], Tensor]
+
+
+class Objective(NamedTuple):
+    """What is minimised, and its hand-derived gradient where there is one."""
+
+    value: Callable[[Params, Batch], Tensor]
+    value_and_grad: Callable[[Params, Batch], tuple[Tensor, Params]] | None = None
+
+
+class StepFn(NamedTuple):
+    """A gradient provider bound to an objective; calling it is `value_and_grad`.
+
+    `value` stands apart so that a line search never pays for a gradient. An optimizer receives the same pair with the
+    batch already bound: functions of the parameters alone.
+    """
+
+    value: Callable[..., Tensor]
+    value_and_grad: Callable[..., tuple[Tensor, Params]]
+
+    def __call__(self, *arguments: Tree) -> tuple[Tensor, Params]:
+        """(params, batch) -> (value, grads)."""
+        return self.value_and_grad(*arguments)
+
+
+class Step(NamedTuple):
+    """What one step leaves behind: `params` and `state` persist, `value` is what is reported."""
+
+    params: Params
+    state: State
+    value: Tensor
+
+
+class Transformation(NamedTuple):
+    """Gradients to updates: the shape of optax and torchopt."""
+
+    init: Callable[[Params], State]
+    update: Update
+
+
+class Optimizer(NamedTuple):
+    """Chooses the points at which it evaluates, so it is handed the function itself: step(at, params, state)."""
+
+    init: Callable[[Params], State]
+    step: Callable[[StepFn, Params, State], Step]
