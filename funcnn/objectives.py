@@ -1,0 +1,51 @@
+"""Objectives: what is minimised. A layer and a loss make one; so does any function of (params, batch)."""
+
+from torch import Tensor
+
+from .errors import InputError, describe
+from .models import apply, params_gradient
+from .types import Batch, Layer, Loss, Objective, Params
+
+
+def supervised(layer: Layer, loss: Loss) -> Objective:
+    """The objective L(params) = loss(layer(params, inputs), targets) on batches (inputs, targets).
+
+    Its hand-derived gradient composes those of the layer and the loss: the loss gives dL/doutputs, the layer pulls it
+    back to its parameters. The gradient with respect to the inputs is never formed.
+
+    Raises (when evaluated):
+        InputError: the batch is no pair; whatever the layer and the loss refuse.
+    """
+
+    def pair(batch: Batch) -> tuple[Tensor, Tensor]:
+        if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+            raise InputError("batch", describe(batch), "a pair (inputs, targets)")
+        inputs, targets = batch
+        return inputs, targets
+
+    def value(params: Params, batch: Batch) -> Tensor:
+        inputs, targets = pair(batch)
+        return loss.forward(apply(layer, params, inputs), targets)[0]
+
+    def value_and_grad(params: Params, batch: Batch) -> tuple[Tensor, Params]:
+        inputs, targets = pair(batch)
+        outputs, residuals = layer.forward(params, inputs)
+        loss_value, loss_residuals = loss.forward(outputs, targets)
+        return loss_value, params_gradient(layer, residuals, loss.backward(loss_residuals))
+
+    return Objective(value, value_and_grad)
+
+
+def accuracy(layer: Layer, params: Params, batch: Batch) -> Tensor:
+    """The share of a batch (inputs, integer or 0/1 targets) that is classified correctly, shape ().
+
+    One output is the probability of class 1, decided at 1/2; several are logits or probabilities, decided by the largest.
+
+    Raises:
+        InputError: whatever the layer refuses.
+    """
+    inputs, targets = batch
+    outputs = apply(layer, params, inputs)
+    predicted = (outputs[:, 0] > 0.5) if outputs.shape[1] == 1 else outputs.argmax(1)
+    correct: Tensor = predicted == targets.reshape(-1)
+    return correct.double().mean()
