@@ -1,0 +1,158 @@
+"""Gradient providers: four ways to differentiate one objective, all of one type.
+
+    explicit            the rules derived by hand
+    func_grad           torch.func.grad: transforms the function
+    autograd            torch.autograd.grad: records a tape, the classic PyTorch way
+    finite_difference   no derivative at all, only values (in its own module)
+
+Each turns an `Objective` into a `StepFn`, so any one can train, and any one can check another.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import tree
+from .errors import InputError, check_batch, check_like, check_params, describe
+from .finite_difference import difference_gradient
+from .tape import on_tape
+from .types import Batch, Objective, Params, StepFn
+
+ValueFn = Callable[[Params, Batch], Tensor]
+
+
+def explicit(objective: Objective) -> StepFn:
+    """The hand-derived rules. Costs one forward and one backward pass, with no tape.
+
+    Raises:
+        InputError: the objective has no hand-derived gradient, or (when called) one that does not fit the parameters.
+    """
+    if objective.value_and_grad is None:
+        needs = "a hand-derived one; func_grad, autograd and finite_difference do without"
+        raise InputError("objective.value_and_grad", "None", needs)
+    derived = objective.value_and_grad
+
+    def value_and_grad(params: Params, batch: Batch) -> tuple[Tensor, Params]:
+        value, grads = derived(params, batch)
+        check_like("grads", grads, params)
+        return value, grads
+
+    return _provider(objective, lambda value: value_and_grad)
+
+
+def func_grad(objective: Objective) -> StepFn:
+    """torch.func.grad. A parameter that the value does not depend on has gradient 0, as has one that it closes over."""
+
+    def differentiate(value: ValueFn) -> Callable[[Params, Batch], tuple[Tensor, Params]]:
+        # Torch's own pytree and optree disagree on some trees (None, the order of dicts), so torch sees a plain list.
+        def value_and_grad(params: Params, batch: Batch) -> tuple[Tensor, Params]:
+            leaves, unflatten = tree.flatten(params)
+            grads, value_ = torch.func.grad_and_value(lambda leaves: value(unflatten(leaves), batch))(leaves)
+            return value_, unflatten(grads)
+
+        return value_and_grad
+
+    return _provider(objective, differentiate)
+
+
+def autograd(objective: Objective) -> StepFn:
+    """Classic torch.autograd.grad on detached copies: no `.grad` is written, no graph outlives the call.
+
+    Where the value does not depend on a parameter its gradient is 0, as for func_grad.
+    """
+
+    def differentiate(value: ValueFn) -> Callable[[Params, Batch], tuple[Tensor, Params]]:
+        def value_and_grad(params: Params, batch: Batch) -> tuple[Tensor, Params]:
+            leaves, unflatten_params = tree.flatten(params)
+            samples, unflatten_batch = tree.flatten(batch)
+
+            def on_leaves(*tensors: Tensor) -> Tensor:
+                own, rest = list(tensors[: len(leaves)]), list(tensors[len(leaves) :])
+                return value(unflatten_params(own), unflatten_batch(rest))
+
+            value_, *grads = on_tape(on_leaves, len(leaves), *leaves, *samples)
+            return value_, unflatten_params(grads)
+
+        return value_and_grad
+
+    return _provider(objective, differentiate)
+
+
+def finite_difference(
+    objective: Objective, scheme: str = "central", step: float | None = None, chunk_size: int | None = None
+) -> StepFn:
+    """Difference quotients of the value, one parameter at a time, in vmapped chunks: see `difference_gradient`.
+
+        forward   (f(w + h e_i) - f(w)) / h              error O(h)
+        backward  (f(w) - f(w - h e_i)) / h              error O(h)
+        central   (f(w + h e_i) - f(w - h e_i)) / (2 h)  error O(h^2)
+
+    Args:
+        objective: Any objective; it must run under torch.func.vmap.
+        scheme: "forward", "backward" or "central".
+        step: h, the same for every parameter. None scales it to the parameter and to its dtype.
+        chunk_size: How many parameters are perturbed at once. None bounds the memory by their sizes.
+
+    Raises:
+        InputError: an unknown scheme; a step or chunk_size that is not positive.
+    """
+    gradient = difference_gradient(scheme, step, chunk_size)
+    return _provider(objective, lambda value: partial(gradient, value))
+
+
+def _provider(
+    objective: Objective, differentiate: Callable[[ValueFn], Callable[[Params, Batch], tuple[Tensor, Params]]]
+) -> StepFn:
+    """The StepFn of an objective and a rule that differentiates functions, with every input checked first."""
+
+    def scalar(params: Params, batch: Batch) -> Tensor:
+        value = objective.value(params, batch)
+        if not isinstance(value, Tensor) or value.ndim:
+            raise InputError("objective.value(params, batch)", describe(value), "a scalar tensor of shape ()")
+        return value
+
+    def checked(function: Callable[[Params, Batch], Any]) -> Callable[[Params, Batch], Any]:
+        def call(params: Params, batch: Batch) -> Any:
+            check_params(params)
+            check_batch(batch)
+            return function(params, batch)
+
+        return call
+
+    return StepFn(checked(scalar), checked(differentiate(scalar)))
+
+
+PROVIDERS: dict[str, Callable[[Objective], StepFn]] = {
+    "explicit": explicit,
+    "func_grad": func_grad,
+    "autograd": autograd,
+    "forward_difference": partial(finite_difference, scheme="forward"),
+    "backward_difference": partial(finite_difference, scheme="backward"),
+    "central_difference": partial(finite_difference, scheme="central"),
+}
+
+
+def per_sample(step_fn: Callable[[Params, Batch], Any]) -> Callable[[Params, Batch], Any]:
+    """The step function of every sample at once: values (N,), gradients with a leading N.
+
+    torch.func.vmap over the batch; each sample is presented as a batch of one. For a loss that is a mean over the batch
+    the mean of the per-sample gradients is the batch gradient.
+
+    Raises (when called):
+        InputError: an empty batch, or leaves that disagree on N; whatever step_fn refuses.
+    """
+
+    def single(params: Params, sample: list[Tensor], unflatten: Callable[[list[Tensor]], Batch]) -> Any:
+        return step_fn(params, unflatten([leaf.unsqueeze(0) for leaf in sample]))
+
+    def call(params: Params, batch: Batch) -> Any:
+        check_batch(batch)
+        samples, unflatten = tree.flatten(batch)
+        leaves, unflatten_params = tree.flatten(params)
+        mapped = torch.func.vmap(lambda sample: single(unflatten_params(leaves), sample, unflatten))
+        return mapped(samples)
+
+    return call
