@@ -1,0 +1,122 @@
+"""Real data as tensors: two tables that come with scikit-learn, and MNIST-format files that the user has.
+
+Nothing is downloaded. Inputs are standardised, x <- (x - mean) / std for each feature, with the mean and the standard
+deviation of the training part alone: the test part must not leak into what is trained. Features that never change
+(the corners of a digit) stay 0.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor
+
+from .errors import InputError
+from .idx import read_idx
+
+
+class Dataset(NamedTuple):
+    """Two batches (inputs, targets): `train` to learn from, `test` to be judged by."""
+
+    train: tuple[Tensor, Tensor]
+    test: tuple[Tensor, Tensor]
+
+
+def breast_cancer(
+    *, generator: Generator, test_fraction: float = 0.2, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
+) -> Dataset:
+    """569 tumours, 30 measurements each; targets (N, 1) of the inputs' dtype, 1 where benign (212 are 0, 357 are 1).
+
+    Needs scikit-learn. Source: Wolberg, Mangasarian, Street & Street, UCI Machine Learning Repository (1995).
+    """
+    from sklearn.datasets import load_breast_cancer
+
+    inputs, targets = load_breast_cancer(return_X_y=True)
+    labels = torch.from_numpy(targets)[:, None].to(dtype or torch.get_default_dtype())
+    return split(
+        torch.from_numpy(inputs), labels, generator=generator, test_fraction=test_fraction, dtype=dtype, device=device
+    )
+
+
+def digits(
+    *, generator: Generator, test_fraction: float = 0.2, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
+) -> Dataset:
+    """1797 handwritten digits of 8 x 8 pixels, inputs (N, 64); targets the labels 0 to 9, shape (N,), int64.
+
+    Needs scikit-learn. Source: Alpaydin & Kaynak, UCI Machine Learning Repository (1998).
+    """
+    from sklearn.datasets import load_digits
+
+    inputs, targets = load_digits(return_X_y=True)
+    labels = torch.from_numpy(targets).long()
+    return split(
+        torch.from_numpy(inputs), labels, generator=generator, test_fraction=test_fraction, dtype=dtype, device=device
+    )
+
+
+def mnist(directory: str | Path, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu") -> Dataset:
+    """MNIST, Fashion-MNIST or any data set in the same four files, raw or `.gz`, from a directory that the user names.
+
+    Inputs (N, rows * columns), standardised by the training part; targets the labels, shape (N,), int64.
+
+    Raises:
+        FileNotFoundError: one of the files is missing.
+        InputError: as `read_images`.
+    """
+    return _standardised(read_images(directory, "train"), read_images(directory, "t10k"), dtype, device)
+
+
+def read_images(directory: str | Path, part: str) -> tuple[Tensor, Tensor]:
+    """One part of an MNIST-format data set, "train" or "t10k": images (N, rows * columns) of 0 to 255, labels (N,) int64.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        InputError: a file is no IDX file of the expected kind, is truncated, or holds another count than its partner.
+    """
+    images_path = Path(directory).expanduser() / f"{part}-images-idx3-ubyte"
+    labels_path = Path(directory).expanduser() / f"{part}-labels-idx1-ubyte"
+    images, labels = read_idx(images_path, dimensions=3), read_idx(labels_path, dimensions=1)
+    if len(images) != len(labels):
+        raise InputError(
+            str(labels_path), f"{len(labels)} labels", f"{len(images)}, one for each image of {images_path.name}"
+        )
+    return images.flatten(1), labels.long()
+
+
+def split(
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    generator: Generator,
+    test_fraction: float = 0.2,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str = "cpu",
+) -> Dataset:
+    """Draws a test part at random and standardises both by the training part. The same seed gives the same split.
+
+    Raises:
+        InputError: inputs and targets disagree on N, or the fraction leaves one of the parts empty.
+    """
+    count = len(inputs)
+    if len(targets) != count:
+        raise InputError("targets", f"{len(targets)} samples", f"the {count} of the inputs")
+    tests = round(test_fraction * count) if isinstance(test_fraction, (int, float)) else 0
+    if not 0 < tests < count:
+        raise InputError("test_fraction", test_fraction, f"a number that leaves both parts some of {count} samples")
+    order = torch.randperm(count, generator=generator, device=generator.device).to(inputs.device)
+    test, train = order[:tests], order[tests:]
+    return _standardised((inputs[train], targets[train]), (inputs[test], targets[test]), dtype, device)
+
+
+def _standardised(
+    train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], dtype: torch.dtype | None, device: torch.device | str
+) -> Dataset:
+    pixels = train[0].double()
+    mean, std = pixels.mean(0), pixels.std(0, correction=0)
+    std = torch.where(std > 0, std, 1)
+
+    def ready(part: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        inputs = (part[0].double() - mean) / std
+        return inputs.to(device=device, dtype=dtype or torch.get_default_dtype()), part[1].to(device)
+
+    return Dataset(ready(train), ready(test))
