@@ -8,6 +8,7 @@ dashes that tell them apart in print.
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 if TYPE_CHECKING:
     from .fit import History
@@ -18,13 +19,22 @@ DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 
 def figure(panels: int = 1, *, height: float = 3.6) -> tuple[Figure, list[Any]]:
     """A figure with some panels side by side, in the style of this project: (figure, axes)."""
-    drawing = Figure(figsize=(4.8 * panels if panels > 1 else 6.4, height), dpi=150, layout="constrained")
+    width = {1: 6.0, 2: 9.0}.get(panels, 4.0 * panels)
+    drawing = Figure(figsize=(width, height), dpi=150, layout="constrained")
     axes = list(drawing.subplots(1, panels, squeeze=False)[0])
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(True, color="#dddddd", linewidth=0.6)
         axis.set_axisbelow(True)
     return drawing, axes
+
+
+def log_scale(axis: Any) -> None:
+    """A logarithmic y axis over few decades: ticks at 1, 2 and 5, read as 0.05 and not as 5 x 10^-2."""
+    axis.set_yscale("log")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.yaxis.set_minor_formatter(NullFormatter())
 
 
 def plot_history(history: "History") -> Figure:
@@ -38,7 +48,7 @@ def plot_history(history: "History") -> Figure:
     axes[0].plot(history.epoch_ends, means, color=COLORS[0], marker=".", label="mean of each epoch")
     axes[0].set(xlabel="step", ylabel="training loss")
     if (losses > 0).all():
-        axes[0].set_yscale("log")
+        log_scale(axes[0])
     axes[0].legend(frameon=False)
     for (name, numbers), color, dash in zip(history.evaluations.items(), COLORS * 9, DASHES * 9, strict=False):
         axes[1].plot(range(1, len(numbers) + 1), numbers, color=color, linestyle=dash, marker=".", label=name)

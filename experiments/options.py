@@ -1,0 +1,53 @@
+"""What every experiment can be told: a dataclass that tyro turns into command-line flags, defaults and help included."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+
+class BadOption(ValueError):
+    """A command line that asks for what cannot be: told in one line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The options that all experiments share."""
+
+    seed: int = 0
+    """Seed of the split of the data, of the initial parameters and of the order of the samples."""
+    device: str = "cpu"
+    """Where to compute, such as cpu or cuda."""
+    dtype: Literal["float32", "float64"] = "float64"
+    """Precision of the data and the parameters."""
+    output: Path = Path("results")
+    """Folder for the figures, the numbers, the observations and report.html."""
+
+    def __post_init__(self) -> None:
+        """Raises BadOption for an option that no run could honour, before anything runs."""
+        if not 0 <= self.seed < 2**63:
+            raise BadOption(f"seed: got {self.seed}, needs an integer from 0 to 2^63 - 1")
+        if self.output.exists() and not self.output.is_dir():
+            raise BadOption(f"output: got {self.output}, a file; needs a folder")
+        try:
+            torch.zeros(1, device=self.device)
+        except (RuntimeError, AssertionError, NotImplementedError):
+            raise BadOption(f"device: got {self.device}, needs one that this machine has, such as cpu") from None
+
+    @property
+    def tensors(self) -> dict[str, torch.dtype | str]:
+        """The keywords that make a tensor of the dtype on the device."""
+        return {"dtype": getattr(torch, self.dtype), "device": self.device}
+
+    def generator(self) -> torch.Generator:
+        """A fresh generator: the same seed gives the same run."""
+        return torch.Generator().manual_seed(self.seed)
+
+
+def require_positive(options: Options, *names: str) -> None:
+    """Raises BadOption unless the named options are positive and finite."""
+    for name in names:
+        number = getattr(options, name)
+        if not 0 < number < float("inf"):
+            raise BadOption(f"{name}: got {number}, needs a positive number")

@@ -1,0 +1,46 @@
+"""A perceptron, explicit against classic: one sigmoid unit that tells benign from malignant tumours."""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+import funcnn as fn
+from experiments.classic import compare
+from experiments.options import Options, require_positive
+from experiments.result import Result
+
+
+@dataclass(frozen=True, kw_only=True)
+class Perceptron(Options):
+    """Trains a perceptron on the breast cancer data by hand-derived gradients and by classic PyTorch, side by side."""
+
+    lr: float = 0.1
+    """Learning rate."""
+    epochs: int = 30
+    """How often every sample is seen."""
+    batch_size: int = 32
+    """Samples per step."""
+
+    def __post_init__(self) -> None:
+        """Raises BadOption for an option that is not positive."""
+        super().__post_init__()
+        require_positive(self, "lr", "epochs", "batch_size")
+
+
+def run(options: Perceptron) -> Result:
+    """Both perceptrons from the same start on the same batches."""
+    generator = options.generator()
+    data = fn.data.breast_cancer(generator=generator, **options.tensors)
+    features = data.train[0].shape[1]
+    return compare(
+        title="Perceptron: explicit against classic",
+        about=f"One sigmoid unit, p = s(x w + b), on {features} measurements of each of {len(data.train[0])} tumours "
+        f"({len(data.test[0])} more for testing), trained on the binary cross entropy by gradient descent.",
+        layer=fn.perceptron(features),
+        loss=fn.binary_cross_entropy(),
+        module=nn.Sequential(nn.Linear(features, 1), nn.Sigmoid()),
+        criterion=nn.BCELoss(),
+        data=data,
+        options=options,
+        generator=generator,
+    )

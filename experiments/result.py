@@ -1,0 +1,83 @@
+"""What an experiment found, and how it is kept: a folder of PNG figures, `result.json` and `observations.txt`.
+
+`result.json` is written last and every file is moved into place whole, so a run that is interrupted leaves the earlier
+result or a complete new one, never half of either.
+"""
+
+import dataclasses
+import io
+import json
+import math
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from experiments.options import Options
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table for the report: a caption, the column heads, and rows of text or numbers."""
+
+    caption: str
+    columns: list[str]
+    rows: list[list[Any]]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One experiment's findings. `observations` are sentences computed from `numbers`."""
+
+    title: str
+    about: str
+    numbers: dict[str, Any]
+    observations: list[str]
+    figures: dict[str, tuple[Figure, str]] = field(default_factory=dict)  # file stem: (figure, caption)
+    tables: list[Table] = field(default_factory=list)
+
+
+def save(name: str, result: Result, options: Options) -> Path:
+    """Writes the result under options.output / name and returns that folder."""
+    folder = options.output / name
+    folder.mkdir(parents=True, exist_ok=True)
+    for stem, (figure, _) in result.figures.items():
+        png = io.BytesIO()
+        figure.savefig(png, format="png")
+        write_whole(folder / f"{stem}.png", png.getvalue())
+    write_whole(folder / "observations.txt", "".join(f"{line}\n" for line in result.observations).encode())
+    record = {
+        "title": result.title,
+        "about": result.about,
+        "options": {name: str(option) for name, option in dataclasses.asdict(options).items()},
+        "observations": result.observations,
+        "figures": [
+            {"file": f"{stem}.png", "caption": caption, "inches": figure.get_figwidth()}
+            for stem, (figure, caption) in result.figures.items()
+        ],
+        "tables": [dataclasses.asdict(table) for table in result.tables],
+        "numbers": result.numbers,
+    }
+    write_whole(folder / "result.json", json.dumps(_plain(record), indent=1, allow_nan=False).encode())
+    return folder
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a file that is either there whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _plain(x: Any) -> Any:
+    """The same for JSON, which has no NaN and no infinity: they become the strings 'nan', 'inf' and '-inf'."""
+    if isinstance(x, dict):
+        return {key: _plain(value) for key, value in x.items()}
+    if isinstance(x, (list, tuple)):
+        return [_plain(value) for value in x]
+    return str(x) if isinstance(x, float) and not math.isfinite(x) else x

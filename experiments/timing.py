@@ -1,0 +1,57 @@
+"""Timing that survives a noisy machine: the sides take turns in the same process, and only ratios are concluded from.
+
+In each round every side runs for about the same short while, one right after the other, so that whatever else the
+machine is doing hits them alike. A ratio is taken within each round; its median and quartiles are over the rounds.
+"""
+
+from collections.abc import Callable
+from statistics import median, quantiles
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import torch
+
+
+class Timing(NamedTuple):
+    """Seconds per call of each side, one number per round."""
+
+    rounds: dict[str, list[float]]
+
+    def seconds(self, side: str) -> float:
+        """The median time of a call."""
+        return median(self.rounds[side])
+
+    def ratio(self, side: str, other: str) -> tuple[float, float, float]:
+        """How many times as long `side` takes as `other`: (median, lower quartile, upper quartile) over the rounds."""
+        ratios = [a / b for a, b in zip(self.rounds[side], self.rounds[other], strict=True)]
+        low, middle, high = quantiles(ratios, n=4, method="inclusive")
+        return middle, low, high
+
+
+def interleaved(sides: dict[str, Callable[[], Any]], *, rounds: int = 30, slice_seconds: float = 0.004) -> Timing:
+    """Times functions of no arguments in turn, `rounds` times each, after a warm-up that also sizes the slices."""
+    repeats = {}
+    for name, function in sides.items():
+        function()
+        repeats[name] = max(1, round(slice_seconds / max(_seconds(function, 3), 1e-9)))
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    names = list(sides)
+    for turn in range(rounds):
+        start = turn % len(names)
+        for name in names[start:] + names[:start]:
+            times[name].append(_seconds(sides[name], repeats[name]))
+    return Timing(times)
+
+
+def _seconds(function: Callable[[], Any], repeats: int) -> float:
+    _wait()
+    start = perf_counter()
+    for _ in range(repeats):
+        function()
+    _wait()
+    return (perf_counter() - start) / repeats
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()

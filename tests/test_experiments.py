@@ -1,0 +1,160 @@
+import json
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import pytest
+
+from experiments import __main__ as command_line
+from experiments.hidden_layer import HiddenLayer
+from experiments.perceptron import Perceptron
+from experiments.providers import Providers
+from experiments.result import Result, Table, save, write_whole
+from experiments.timing import Timing, interleaved
+
+SMALL = {
+    "perceptron": ["--epochs", "2"],
+    "hidden_layer": ["--epochs", "2", "--hidden", "8"],
+    "providers": ["--steps", "5", "--hidden", "2"],
+}
+
+
+class Links(HTMLParser):
+    def __init__(self, html):
+        super().__init__()
+        self.sources, self.ids = [], []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        named = dict(attrs)
+        self.sources += [named[key] for key in ("src", "href") if key in named]
+        self.ids += [named["id"]] if "id" in named else []
+
+
+def numbers(folder, name):
+    return json.loads((folder / name / "result.json").read_text())["numbers"]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "accuracy"), [("perceptron", Perceptron, 0.95), ("hidden_layer", HiddenLayer, 0.96)]
+)
+def test_explicit_and_classic_coincide_and_learn(tmp_path, name, options, accuracy):
+    command_line.run_one(name, options(output=tmp_path))
+    found = numbers(tmp_path, name)
+    differences = found["largest difference per step"]
+    steps_per_epoch = -(-{"perceptron": 455, "hidden_layer": 1438}[name] // 32)
+    assert len(differences) == steps_per_epoch * options().epochs
+    assert max(differences) < 1e-10
+    for side in ("explicit", "classic"):
+        curve = found["loss and accuracy per epoch"][side]
+        assert curve[-1][0] < 0.2 * curve[0][0]
+        assert curve[-1][1] >= accuracy
+
+
+def test_every_provider_walks_the_same_path(tmp_path):
+    command_line.run_one("providers", Providers(output=tmp_path, steps=20, hidden=4))
+    distances = numbers(tmp_path, "providers")["distance from explicit"]
+    assert distances.keys() == command_line.fn.PROVIDERS.keys()
+    largest = {name: max(path) for name, path in distances.items()}
+    assert largest["explicit"] == 0
+    assert largest["func_grad"] < 1e-10 and largest["autograd"] < 1e-10
+    assert largest["central_difference"] < 1e-6
+    assert largest["central_difference"] < largest["forward_difference"] < 1e-4
+
+
+def test_a_run_of_everything_ends_in_one_self_contained_report(tmp_path):
+    for name, flags in SMALL.items():
+        assert command_line.main([name, "--output", str(tmp_path), *flags]) == 0
+    page = Links((tmp_path / "report.html").read_text())
+    assert page.ids == list(command_line.EXPERIMENTS)
+    assert all(source.startswith(("data:image/png;base64,", "#")) for source in page.sources)
+    for name in command_line.EXPERIMENTS:
+        record = json.loads((tmp_path / name / "result.json").read_text())
+        observations = (tmp_path / name / "observations.txt").read_text().splitlines()
+        assert observations == record["observations"] and observations
+        assert all((tmp_path / name / figure["file"]).read_bytes().startswith(b"\x89PNG") for figure in record["figures"])
+        assert record["options"]["seed"] == "0"
+
+
+def test_the_same_seed_gives_the_same_numbers(tmp_path):
+    for run in ("first", "second"):
+        command_line.main(["perceptron", "--epochs", "2", "--seed", "7", "--output", str(tmp_path / run)])
+    first, second = (numbers(tmp_path / run, "perceptron") for run in ("first", "second"))
+    assert first["loss and accuracy per epoch"] == second["loss and accuracy per epoch"]
+
+
+def test_a_diverging_run_is_reported_as_diverged(tmp_path):
+    flags = ["--lr", "1e300", "--epochs", "3", "--hidden", "4"]
+    assert command_line.main(["hidden_layer", "--output", str(tmp_path), *flags]) == 0
+    (observation,) = (tmp_path / "hidden_layer" / "observations.txt").read_text().splitlines()
+    assert "diverged" in observation
+
+
+@pytest.mark.parametrize(
+    ("arguments", "place"),
+    [
+        (["nope"], "nope"),
+        (["perceptron", "--nope", "1"], "--nope"),
+        (["--nope"], "--nope"),
+        (["perceptron", "--lr", "-1"], "lr"),
+        (["perceptron", "--lr", "nan"], "lr"),
+        (["perceptron", "--epochs", "1.5"], "--epochs"),
+        (["hidden_layer", "--hidden", "0"], "hidden"),
+        (["providers", "--steps", "-3"], "steps"),
+        (["--seed", "-1"], "seed"),
+        (["--dtype", "int64"], "--dtype"),
+        (["--device", "nowhere"], "device"),
+        (["hidden_layer", "--mnist", "no-such-folder"], "no-such-folder"),
+        (["--output", "pyproject.toml"], "output"),
+    ],
+)
+def test_a_bad_command_line_gets_one_line_and_exit_code_2(tmp_path, capsys, monkeypatch, arguments, place):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pyproject.toml").touch()
+    assert command_line.main(arguments) == 2
+    complaint = capsys.readouterr().err
+    assert complaint.count("\n") == 1 and place in complaint
+
+
+def test_help_shows_the_options_and_their_defaults():
+    run = subprocess.run(
+        [sys.executable, "-m", "experiments", "hidden_layer", "--help"], capture_output=True, text=True, check=True
+    )
+    for flag in ("--seed", "--device", "--dtype", "--output", "--hidden", "--lr", "--epochs", "--batch-size"):
+        assert flag in run.stdout
+    assert "(default: 40)" in run.stdout
+
+
+def test_after_ctrl_c_what_was_finished_is_whole(tmp_path, capsys, monkeypatch):
+    def interrupted(options):
+        raise KeyboardInterrupt
+
+    finished = (Perceptron, lambda options: command_line.perceptron.run(Perceptron(epochs=1, output=options.output)))
+    monkeypatch.setattr(command_line, "EXPERIMENTS", {"perceptron": finished, "providers": (Providers, interrupted)})
+    assert command_line.main(["--output", str(tmp_path)]) == 130
+    assert Links((tmp_path / "report.html").read_text()).ids == ["perceptron"]
+    assert "Interrupted" in capsys.readouterr().err
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    write_whole(path, b"old")
+    with pytest.raises(TypeError):
+        write_whole(path, "no bytes")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_numbers_that_json_lacks_stay_readable(tmp_path):
+    result = Result("t", "a", {"x": [float("nan"), float("inf"), 1.5]}, ["o"], tables=[Table("c", ["h"], [[1]])])
+    save("x", result, Perceptron(output=tmp_path))
+    assert numbers(tmp_path, "x") == {"x": ["nan", "inf", 1.5]}
+
+
+def test_timing_takes_turns_and_takes_ratios_within_rounds():
+    calls = []
+    sides = {name: (lambda name=name: calls.append(name)) for name in ("a", "b")}
+    timing = interleaved(sides, rounds=5, slice_seconds=0)
+    assert {name: len(times) for name, times in timing.rounds.items()} == {"a": 5, "b": 5}
+    assert calls[-10:] == ["a", "b", "b", "a", "a", "b", "b", "a", "a", "b"]
+    assert Timing({"a": [2.0, 4.0, 6.0], "b": [1.0, 4.0, 3.0]}).ratio("a", "b") == (2.0, 1.5, 2.0)
