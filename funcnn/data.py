@@ -100,7 +100,8 @@ def split(
     count = len(inputs)
     if len(targets) != count:
         raise InputError("targets", f"{len(targets)} samples", f"the {count} of the inputs")
-    tests = round(test_fraction * count) if isinstance(test_fraction, (int, float)) else 0
+    proper = isinstance(test_fraction, (int, float)) and 0 < test_fraction < 1
+    tests = round(test_fraction * count) if proper else 0
     if not 0 < tests < count:
         raise InputError("test_fraction", test_fraction, f"a number that leaves both parts some of {count} samples")
     order = torch.randperm(count, generator=generator, device=generator.device).to(inputs.device)
@@ -111,9 +112,10 @@ def split(
 def _standardised(
     train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], dtype: torch.dtype | None, device: torch.device | str
 ) -> Dataset:
-    pixels = train[0].double()
-    mean, std = pixels.mean(0), pixels.std(0, correction=0)
-    std = torch.where(std > 0, std, 1)
+    x = train[0].double()
+    constant = (x == x[0]).all(0)
+    mean = torch.where(constant, x[0], x.mean(0))
+    std = torch.where(constant, 1, x.std(0, correction=0))
 
     def ready(part: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         inputs = (part[0].double() - mean) / std

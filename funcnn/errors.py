@@ -54,6 +54,12 @@ def check_same_shape(place: str, x: Tensor, like: Tensor) -> None:
         raise InputError(place, describe(x), f"shape {tuple(like.shape)}")
 
 
+def check_value(place: str, value: Any) -> None:
+    """Raises InputError unless a loss is a scalar tensor."""
+    if not isinstance(value, Tensor) or value.ndim:
+        raise InputError(place, describe(value), "a scalar tensor of shape ()")
+
+
 def check_params(params: Params) -> None:
     """Raises InputError unless every leaf is a floating tensor."""
     for index, leaf in enumerate(optree.tree_leaves(params, none_is_leaf=True)):

@@ -73,6 +73,8 @@ def exact_line_search(lr: float = 1.0, tolerance: float = 1e-8, max_evaluations:
 
         def along(alpha: float) -> float:
             nonlocal calls
+            if calls == max_evaluations:
+                return math.inf
             calls += 1
             loss = at.value(tree.add_scaled(params, -alpha, grads)).item()
             return loss if math.isfinite(loss) else math.inf

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from . import tree
 from .errors import InputError, check_like, check_number, describe
-from .types import Optimizer, Params, State, Step, StepFn, Transformation, Tree
+from .types import Optimizer, Params, State, Step, StepFn, Transformation
 
 
 def sgd(lr: float) -> Transformation:
@@ -128,7 +128,12 @@ def adam(lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
         m = tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.m, grads)
         v = tree.map(lambda v, g: b2 * v + (1 - b2) * g * g, state.v, grads)
         c1, c2 = 1 - b1**t, 1 - b2**t
-        return tree.map(lambda m, v: -lr * (m / c1) / ((v / c2).sqrt() + eps), m, v), AdamState(m, v, t)
+
+        def step(m: Tensor, v: Tensor) -> Tensor:
+            m_hat, v_hat = m / c1.to(m.dtype), v / c2.to(v.dtype)
+            return -lr * m_hat / (v_hat.sqrt() + eps)
+
+        return tree.map(step, m, v), AdamState(m, v, t)
 
     return Transformation(init, update)
 
@@ -137,7 +142,7 @@ def descend(transformation: Any) -> Optimizer:
     """Lifts a Transformation, ours or any foreign `.init` / `.update` pair such as torchopt's, into an Optimizer.
 
     The gradient is taken at w, and w <- w + update. Foreign transformations may overwrite what they are given
-    (torchopt's do by default), so they get copies.
+    (torchopt's do by default), so they are given copies.
 
     Raises:
         InputError: no `.init` and `.update`; (in a step) updates that do not fit the parameters.
@@ -145,15 +150,23 @@ def descend(transformation: Any) -> Optimizer:
     for name in ("init", "update"):
         if not callable(getattr(transformation, name, None)):
             raise InputError("optimizer_fn", describe(transformation), "an Optimizer, or an object with .init and .update")
-    own = isinstance(transformation, Transformation)
-
-    def protect(given: Tree) -> Tree:
-        return given if own else tree.clone(given)
+    own = transformation if isinstance(transformation, Transformation) else _with_copies(transformation)
 
     def step(at: StepFn, params: Params, state: State) -> Step:
         value, grads = at(params)
-        updates, state = transformation.update(protect(grads), protect(state), params=params)
+        updates, state = own.update(grads, state, params=params)
         check_like("updates", updates, params)
         return Step(tree.add(params, updates), state, value)
 
-    return Optimizer(transformation.init, step)
+    return Optimizer(own.init, step)
+
+
+def _with_copies(foreign: Any) -> Transformation:
+    def init(params: Params) -> State:
+        return foreign.init(tree.clone(params))
+
+    def update(grads: Params, state: State, *, params: Params) -> tuple[Params, State]:
+        updates, state = foreign.update(tree.clone(grads), tree.clone(state), params=tree.clone(params))
+        return updates, state
+
+    return Transformation(init, update)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from . import tree
-from .errors import InputError, check_batch, check_like, check_params, describe
+from .errors import InputError, check_batch, check_like, check_params, check_value
 from .finite_difference import difference_gradient
 from .tape import on_tape
 from .types import Batch, Objective, Params, StepFn
@@ -37,6 +37,7 @@ def explicit(objective: Objective) -> StepFn:
 
     def value_and_grad(params: Params, batch: Batch) -> tuple[Tensor, Params]:
         value, grads = derived(params, batch)
+        check_value("objective.value_and_grad(params, batch)[0]", value)
         check_like("grads", grads, params)
         return value, grads
 
@@ -110,8 +111,7 @@ def _provider(
 
     def scalar(params: Params, batch: Batch) -> Tensor:
         value = objective.value(params, batch)
-        if not isinstance(value, Tensor) or value.ndim:
-            raise InputError("objective.value(params, batch)", describe(value), "a scalar tensor of shape ()")
+        check_value("objective.value(params, batch)", value)
         return value
 
     def checked(function: Callable[[Params, Batch], Any]) -> Callable[[Params, Batch], Any]:

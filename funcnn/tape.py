@@ -21,9 +21,11 @@ class _Tape(torch.autograd.Function):
 
     @staticmethod
     def forward(value: Callable[..., Tensor], count: int, *tensors: Tensor) -> Any:
-        leaves = [leaf.detach().requires_grad_() for leaf in tensors[:count]]
-        with torch.enable_grad():
-            values = value(*leaves, *tensors[count:])
+        # Whatever mode the caller is in, and even if that is inference mode, whose tensors no tape may save.
+        with torch.inference_mode(False), torch.enable_grad():
+            usable = [tensor.clone() if tensor.is_inference() else tensor for tensor in tensors]
+            leaves = [leaf.detach().requires_grad_() for leaf in usable[:count]]
+            values = value(*leaves, *usable[count:])
             if not leaves or not values.requires_grad:
                 return values.detach(), *(torch.zeros_like(leaf) for leaf in leaves)
             grads = torch.autograd.grad(values.sum(), leaves, allow_unused=True, materialize_grads=True)

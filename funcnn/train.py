@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from . import tree
-from .errors import InputError, check_like, check_params, describe
+from .errors import InputError, check_like, check_params, check_value, describe
 from .optimizers import descend
 from .types import Batch, Optimizer, Params, State, Step, StepFn
 
@@ -56,6 +56,7 @@ def _lift(function: Callable[[Params, Batch], tuple[Tensor, Params]]) -> StepFn:
 
     def value_and_grad(params: Params, batch: Batch) -> tuple[Tensor, Params]:
         value, grads = function(params, batch)
+        check_value("step_fn(params, batch)[0]", value)
         check_like("grads", grads, params)
         return value, grads
 
