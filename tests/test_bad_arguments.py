@@ -1,0 +1,96 @@
+import math
+
+import pytest
+import torch
+from helpers import normal, says, seeded
+
+import funcnn as fn
+
+pytestmark = pytest.mark.usefixtures("as_users_run_it")
+
+ENTROPY, SUM = fn.softmax_cross_entropy(), fn.Objective(lambda w, x: w.sum())
+
+
+def loss_of(loss, outputs, targets):
+    return lambda: loss.forward(outputs, targets)
+
+
+NO_RATE = {"negative": -0.1, "NaN": math.nan, "infinite": math.inf, "a string": "0.1", "None": None, "True": True}
+TAKE_LR = {
+    "sgd": fn.sgd,
+    "momentum": fn.momentum,
+    "nesterov": fn.nesterov,
+    "rmsprop": fn.rmsprop,
+    "adam": fn.adam,
+    "line_search": fn.line_search,
+    "exact_line_search": fn.exact_line_search,
+}
+
+
+@pytest.mark.parametrize("optimizer", TAKE_LR)
+@pytest.mark.parametrize("name", NO_RATE)
+def test_every_optimizer_refuses_what_is_no_learning_rate(optimizer, name):
+    with pytest.raises(fn.InputError) as caught:
+        TAKE_LR[optimizer](NO_RATE[name])
+    assert says(caught.value, "lr", repr(NO_RATE[name]) if name != "True" else "", "a number of at least")
+
+
+# the call: (a function without arguments, the place, what was found, what is needed)
+CALLS = {
+    "momentum of 1": (lambda: fn.momentum(0.1, 1.0), "beta", "1.0", "below 1"),
+    "negative momentum": (lambda: fn.momentum(0.1, -0.1), "beta", "-0.1", "at least 0"),
+    "nesterov of 1": (lambda: fn.nesterov(0.1, 1.0), "beta", "1.0", "below 1"),
+    "rmsprop, alpha of 1": (lambda: fn.rmsprop(0.1, 1.0), "alpha", "1.0", "below 1"),
+    "rmsprop, negative eps": (lambda: fn.rmsprop(0.1, eps=-1e-8), "eps", "-1e-08", "at least 0"),
+    "adam, first beta of 1": (lambda: fn.adam(0.1, (1.0, 0.9)), "betas[0]", "1.0", "below 1"),
+    "adam, second beta negative": (lambda: fn.adam(0.1, (0.9, -0.1)), "betas[1]", "-0.1", "at least 0"),
+    "adam, one beta": (lambda: fn.adam(0.1, 0.9), "betas", "0.9", "pair"),
+    "adam, three betas": (lambda: fn.adam(0.1, (0.9, 0.9, 0.9)), "betas", "tuple", "pair"),
+    "adam, eps is NaN": (lambda: fn.adam(0.1, eps=math.nan), "eps", "nan", "at least 0"),
+    "line search that never shrinks": (lambda: fn.line_search(shrink=1.0), "shrink", "1.0", "below 1"),
+    "line search, decrease of 1": (lambda: fn.line_search(decrease=1.0), "decrease", "1.0", "below 1"),
+    "line search without values": (lambda: fn.line_search(max_evaluations=0), "max_evaluations", "0", "positive"),
+    "exact search from 0": (lambda: fn.exact_line_search(0.0), "lr", "0.0", "at least"),
+    "exact search to 0": (lambda: fn.exact_line_search(tolerance=0.0), "tolerance", "0.0", "at least"),
+    "a layer without inputs": (lambda: fn.dense(0, 3), "in_features", "0", "positive integer"),
+    "a layer with half an output": (lambda: fn.dense(3, 2.5), "out_features", "2.5", "positive integer"),
+    "a perceptron without inputs": (lambda: fn.perceptron(-1), "in_features", "-1", "positive integer"),
+    "an mlp of one size": (lambda: fn.mlp([3]), "sizes", "[3]", "at least two"),
+    "an mlp of a number": (lambda: fn.mlp(3), "sizes", "3", "at least two"),
+    "an mlp with an empty layer": (lambda: fn.mlp([3, 0, 2]), "sizes[1]", "0", "positive integer"),
+    "an autoencoder of one size": (lambda: fn.autoencoder([3]), "sizes", "[3]", "at least two"),
+    "a network of nothing": (lambda: fn.serial(), "serial(*layers)", "none", "at least one"),
+    "a negative clip": (lambda: fn.softmax_cross_entropy(clip=-1.0), "clip", "-1.0", "at least 0"),
+    "a negative scale": (lambda: fn.mean_squared_error(-1.0), "scale", "-1.0", "at least 0"),
+    "an unknown scheme": (
+        lambda: fn.finite_difference(SUM, "upward"),
+        "scheme",
+        "'upward'",
+        "forward, backward, central",
+    ),
+    "a scheme that is no name": (lambda: fn.finite_difference(SUM, 2), "scheme", "2", "central"),
+    "a step by name": (lambda: fn.finite_difference(SUM, step="small"), "step", "'small'", "a number"),
+    "a fractional chunk": (lambda: fn.finite_difference(SUM, chunk_size=1.5), "chunk_size", "1.5", "positive integer"),
+    "logits in a row": (loss_of(ENTROPY, torch.ones(3), torch.zeros(3).long()), "outputs", "(3,)", "(N, C)"),
+    "labels in a list": (loss_of(ENTROPY, torch.ones(2, 2), [0, 1]), "targets", "a list", "class labels"),
+    "no derived gradient": (
+        lambda: fn.explicit(SUM),
+        "objective.value_and_grad",
+        "None",
+        "hand-derived",
+    ),
+    "a nested network": (
+        lambda: fn.apply(fn.autoencoder([4, 2]), ((fn.dense(4, 2).init(seeded()),), ({"w": normal(9, 9)},)), normal(5, 4)),
+        "params[1][0]",
+        "['w']",
+        "['b', 'w']",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_the_error_names_the_place_what_it_got_and_what_it_needs(name):
+    call, *message = CALLS[name]
+    with pytest.raises(fn.InputError) as caught:
+        call()
+    assert says(caught.value, *message)

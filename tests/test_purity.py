@@ -1,0 +1,134 @@
+import random
+
+import numpy as np
+import pytest
+import sklearn.datasets  # noqa: F401  its first import draws from Python's generator
+import torch
+from helpers import classifier, labels, normal, same_bits, seeded
+
+import funcnn as fn
+
+# Beartype draws from Python's generator to choose what it checks; the library itself draws nothing.
+pytestmark = pytest.mark.usefixtures("as_users_run_it")
+
+OBJECTIVE, PARAMS, BATCH = classifier((4, 3, 2))
+PARAMS = fn.tree.map(torch.Tensor.double, PARAMS)
+BATCH = normal(6, 4, seed=1), labels(6, 2, seed=2)
+DENSE = {"w": normal(4, 2), "b": normal(2, seed=1)}
+X, DY = normal(6, 4), normal(6, 2, seed=3)
+P, Y = torch.rand(2, 6, 2, generator=seeded(), dtype=torch.float64)
+
+
+def forward_and_backward(layer):
+    def call(params, x, dy):
+        y, residuals = layer.forward(params, x)
+        kept = fn.tree.clone(residuals)
+        result = layer.backward(residuals, dy), layer.backward_params(residuals, dy)
+        assert same_bits(residuals, kept)
+        return y, result
+
+    return call
+
+
+def value_and_gradient(loss):
+    def call(outputs, targets):
+        value, residuals = loss.forward(outputs, targets)
+        kept = fn.tree.clone(residuals)
+        gradient = loss.backward(residuals)
+        assert same_bits(residuals, kept)
+        return value, gradient
+
+    return call
+
+
+def updated(transformation):
+    state = transformation.init(PARAMS)
+    grads = fn.explicit(OBJECTIVE)(PARAMS, BATCH)[1]
+    _, state = transformation.update(grads, state, params=PARAMS)  # a state that is no longer 0
+    return lambda grads, state, params: transformation.update(grads, state, params=params), (grads, state, PARAMS)
+
+
+def stepped(optimizer):
+    at = fn.StepFn(*(lambda params, f=f: f(params, BATCH) for f in fn.explicit(OBJECTIVE)))
+    step = optimizer.step(at, PARAMS, optimizer.init(PARAMS))
+    return lambda params, state: optimizer.step(at, params, state), (step.params, step.state)
+
+
+def trained(optimizer, provider=fn.explicit):
+    return lambda params, batch: list(fn.train(provider(OBJECTIVE), optimizer, params, [batch] * 3))
+
+
+def fitted(params, data):
+    options = {"epochs": 2, "batch_size": 4, "generator": seeded(), "evaluate": lambda params: params[0]["w"].sum()}
+    return fn.fit(fn.explicit(OBJECTIVE), fn.adam(0.1), params, data, **options)
+
+
+ACTIVATIONS = {"sigmoid": fn.sigmoid(), "tanh": fn.tanh(), "relu": fn.relu(), "softmax": fn.softmax()}
+TRANSFORMATIONS = {"sgd": fn.sgd(0.1), "momentum": fn.momentum(0.1), "rmsprop": fn.rmsprop(0.1), "adam": fn.adam(0.1)}
+OPTIMIZERS = {"nesterov": fn.nesterov(0.1), "line_search": fn.line_search(), "exact": fn.exact_line_search()}
+TREE = {"b": normal(3), "a": (normal(2, 2, seed=1), ())}
+
+# name: (a function, its arguments)
+CALLS = {
+    "dense": (forward_and_backward(fn.dense(4, 2)), (DENSE, X, DY)),
+    "mlp": (forward_and_backward(fn.mlp([4, 3, 2])), (PARAMS, X, DY)),
+    **{name: (forward_and_backward(layer), ((), X, X)) for name, layer in ACTIVATIONS.items()},
+    "apply": (lambda params, x: fn.apply(fn.mlp([4, 3, 2]), params, x), (PARAMS, X)),
+    "accuracy": (lambda params, batch: fn.accuracy(fn.mlp([4, 3, 2]), params, batch), (PARAMS, BATCH)),
+    "half_squared_error": (value_and_gradient(fn.half_squared_error()), (P, Y)),
+    "mean_squared_error": (value_and_gradient(fn.mean_squared_error(2.0)), (P, Y)),
+    "binary_cross_entropy": (value_and_gradient(fn.binary_cross_entropy()), (P, Y)),
+    "softmax_cross_entropy": (value_and_gradient(fn.softmax_cross_entropy()), (DY, BATCH[1])),
+    "clipped cross entropy": (value_and_gradient(fn.softmax_cross_entropy(clip=0.01)), (DY, BATCH[1])),
+    **{name: (provider(OBJECTIVE), (PARAMS, BATCH)) for name, provider in fn.PROVIDERS.items()},
+    **{f"{name} value": (provider(OBJECTIVE).value, (PARAMS, BATCH)) for name, provider in fn.PROVIDERS.items()},
+    **{f"{name} per sample": (fn.per_sample(p(OBJECTIVE)), (PARAMS, BATCH)) for name, p in fn.PROVIDERS.items()},
+    **{name: updated(transformation) for name, transformation in TRANSFORMATIONS.items()},
+    **{name: stepped(optimizer) for name, optimizer in OPTIMIZERS.items()},
+    **{f"train, {name}": (trained(o), (PARAMS, BATCH)) for name, o in (TRANSFORMATIONS | OPTIMIZERS).items()},
+    **{f"train by {name}": (trained(fn.sgd(0.1), provider), (PARAMS, BATCH)) for name, provider in fn.PROVIDERS.items()},
+    "fit": (fitted, (PARAMS, BATCH)),
+    "minibatches": (lambda data: list(fn.minibatches(data, 4, generator=seeded())), (BATCH,)),
+    "init": (lambda: fn.mlp([4, 3, 2]).init(seeded()), ()),
+    "split": (lambda x, t: fn.data.split(x, t, generator=seeded()), BATCH),
+    "digits": (lambda: fn.data.digits(generator=seeded()), ()),
+    "breast_cancer": (lambda: fn.data.breast_cancer(generator=seeded()), ()),
+    "tree.add": (fn.tree.add, (TREE, TREE)),
+    "tree.add_scaled": (lambda x, y: fn.tree.add_scaled(x, 2.0, y), (TREE, TREE)),
+    "tree.scale": (lambda x: fn.tree.scale(2.0, x), (TREE,)),
+    "tree.zeros_like": (fn.tree.zeros_like, (TREE,)),
+    "tree.clone": (fn.tree.clone, (TREE,)),
+    "tree.dot": (fn.tree.dot, (TREE, TREE)),
+    "tree.max_difference": (fn.tree.max_difference, (TREE, TREE)),
+}
+
+
+def world():
+    """Everything global that a pure function neither reads nor changes."""
+    _, numbers, position, *_ = np.random.get_state()
+    return (
+        torch.get_rng_state().tolist(),
+        (numbers.tolist(), position),
+        random.getstate(),
+        torch.get_default_dtype(),
+        torch.is_grad_enabled(),
+        torch.is_inference_mode_enabled(),
+    )
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_public_call_changes_nothing_and_gives_the_same_bits_again(name):
+    function, arguments = CALLS[name]
+    before, around = fn.tree.clone(arguments), world()
+    result = function(*arguments)
+    copy = fn.tree.clone(result)
+    assert same_bits(arguments, before) and world() == around
+    torch.rand(1)  # the global generator moves on, and must not matter
+    assert same_bits(function(*arguments), copy)
+    assert same_bits(result, copy)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_what_a_call_returns_does_not_require_gradients(name):
+    function, arguments = CALLS[name]
+    assert not any(getattr(leaf, "requires_grad", False) for leaf in fn.tree.leaves(function(*arguments)))

@@ -1,0 +1,169 @@
+from itertools import count, islice, repeat
+
+import pytest
+import torch
+import torchopt
+from helpers import classifier, normal, same_bits
+
+import funcnn as fn
+
+OPTIMIZERS = {
+    "sgd": fn.sgd(0.3),
+    "momentum": fn.momentum(0.1),
+    "nesterov": fn.nesterov(0.1),
+    "rmsprop": fn.rmsprop(0.01),
+    "adam": fn.adam(0.01),
+    "line_search": fn.line_search(),
+    "exact_line_search": fn.exact_line_search(),
+    "torchopt.adam": torchopt.adam(0.01),
+}
+every_optimizer = pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+
+
+def shuffled(batch, steps, size=5):
+    """That many different batches of a few samples each."""
+    generator = torch.Generator().manual_seed(0)
+    rows = [torch.randperm(len(batch[0]), generator=generator)[:size] for _ in range(steps)]
+    return [tuple(leaf[chosen] for leaf in batch) for chosen in rows]
+
+
+def test_no_batch_is_taken_before_its_step_is_asked_for():
+    objective, params, batch = classifier()
+    taken = count()
+    steps = fn.train(fn.explicit(objective), fn.sgd(0.1), params, (batch for _ in iter(lambda: next(taken), -1)))
+    assert next(taken) == 0
+    next(steps)
+    next(steps)
+    assert next(taken) == 3
+
+
+def test_an_endless_iterable_of_batches_may_be_sliced():
+    objective, params, batch = classifier()
+    steps = list(islice(fn.train(fn.explicit(objective), fn.sgd(0.1), params, repeat(batch)), 3))
+    assert len(steps) == 3 and all(isinstance(step, fn.Step) for step in steps)
+
+
+def test_without_batches_there_are_no_steps():
+    objective, params, _ = classifier()
+    assert list(fn.train(fn.explicit(objective), fn.sgd(0.1), params, [])) == []
+
+
+def test_the_value_is_that_before_the_step():
+    objective, params, batch = classifier()
+    first, second = fn.train(fn.explicit(objective), fn.sgd(0.1), params, [batch] * 2)
+    assert torch.equal(first.value, objective.value(params, batch))
+    assert torch.equal(second.value, objective.value(first.params, batch)) and second.value < first.value
+
+
+@every_optimizer
+def test_resuming_with_the_state_is_never_having_stopped(optimizer):
+    objective, params, batch = classifier()
+    batches, step_fn = shuffled(batch, 10), fn.explicit(objective)
+    whole = list(fn.train(step_fn, optimizer, params, batches))
+    middle = list(fn.train(step_fn, optimizer, params, batches[:4]))[-1]
+    rest = list(fn.train(step_fn, optimizer, middle.params, batches[4:], state=middle.state))
+    assert all(same_bits(step, again) for step, again in zip(whole[4:], rest, strict=True))
+
+
+@every_optimizer
+def test_any_callable_that_returns_value_and_gradient_will_do(optimizer):
+    objective, params, batch = classifier()
+
+    def plain(params, batch):
+        return objective.value_and_grad(params, batch)
+
+    ours, theirs = (list(fn.train(f, optimizer, params, [batch] * 5)) for f in (fn.explicit(objective), plain))
+    assert all(same_bits(step, again) for step, again in zip(ours, theirs, strict=True))
+
+
+def test_a_lifted_transformation_is_the_transformation():
+    objective, params, batch = classifier()
+    plain, lifted = (
+        list(fn.train(fn.explicit(objective), optimizer, params, [batch] * 5))
+        for optimizer in (fn.adam(0.1), fn.descend(fn.adam(0.1)))
+    )
+    assert all(same_bits(step, again) for step, again in zip(plain, lifted, strict=True))
+
+
+@pytest.mark.parametrize("provider", fn.PROVIDERS)
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_grad_mode_is_that_of_the_caller_between_steps(provider, enabled):
+    objective, params, batch = classifier()
+    with torch.set_grad_enabled(enabled):
+        for _ in fn.train(fn.PROVIDERS[provider](objective), fn.nesterov(0.1), params, [batch] * 3):
+            assert torch.is_grad_enabled() == enabled
+        assert torch.is_grad_enabled() == enabled
+
+
+def test_the_grad_mode_survives_a_step_that_fails():
+    with pytest.raises(ZeroDivisionError):
+        list(fn.train(lambda params, batch: 1 / 0, fn.sgd(0.1), torch.ones(1), [torch.ones(1)]))
+    assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize("provider", fn.PROVIDERS)
+@every_optimizer
+def test_parameters_that_require_gradients_become_plain_tensors(provider, optimizer):
+    objective, params, batch = classifier((2, 2))
+    wanting = fn.tree.map(lambda leaf: leaf.clone().requires_grad_(), params)
+    steps = list(fn.train(fn.PROVIDERS[provider](objective), optimizer, wanting, [batch] * 2))
+    tensors = [leaf for leaf in fn.tree.leaves(steps) if isinstance(leaf, torch.Tensor)]
+    assert not any(leaf.requires_grad or leaf.grad_fn for leaf in tensors)
+    assert all(leaf.requires_grad and leaf.grad is None for leaf in fn.tree.leaves(wanting))
+    plain = list(fn.train(fn.PROVIDERS[provider](objective), optimizer, params, [batch] * 2))
+    assert all(same_bits(step, again) for step, again in zip(steps, plain, strict=True))
+
+
+@pytest.mark.parametrize("provider", fn.PROVIDERS)
+def test_data_that_require_gradients_leave_no_graph_behind(provider):
+    objective, params, (inputs, targets) = classifier()
+    batch = inputs.clone().requires_grad_(), targets
+    for step in fn.train(fn.PROVIDERS[provider](objective), fn.sgd(0.1), params, [batch] * 2):
+        assert not any(leaf.requires_grad for leaf in fn.tree.leaves((step.params, step.value)))
+
+
+@pytest.mark.parametrize("search", [fn.line_search(), fn.exact_line_search()], ids=["backtracking", "exact"])
+def test_parameters_that_stay_where_they_are_become_plain_tensors_too(search):
+    w = torch.zeros(2, requires_grad=True)
+    (step,) = fn.train(fn.func_grad(fn.Objective(lambda w, x: (w * w).sum())), search, w, [torch.ones(1)])
+    assert torch.equal(step.params, w) and not step.params.requires_grad
+
+
+# provider: how far its trajectory may be from the explicit one, over the whole run
+APART = {"func_grad": 1e-10, "autograd": 1e-10, "central_difference": 1e-6, "forward_difference": 1e-3}
+
+
+@pytest.mark.parametrize("activation", [fn.sigmoid, fn.tanh, fn.relu])
+@pytest.mark.parametrize("provider", APART)
+def test_whole_trajectories_coincide_whatever_the_gradient_comes_from(provider, activation):
+    objective, params, batch = classifier((4, 6, 3), activation, count=40)
+    batches = shuffled(batch, 100, size=10)
+    walks = [
+        fn.train(step_fn, fn.momentum(0.1), params, batches)
+        for step_fn in (fn.explicit(objective), fn.PROVIDERS[provider](objective))
+    ]
+    for explicit, other in zip(*walks, strict=True):
+        assert fn.tree.max_difference(explicit.params, other.params) < APART[provider]
+
+
+def by_hand(w, x):
+    error = x - w
+    return 0.5 * (error * error).mean(), -error.mean(0)
+
+
+# name: (arguments of train, the place that the error names)
+REFUSED = {
+    "integer parameters": ((by_hand, fn.sgd(0.1), {"w": torch.ones(2, dtype=torch.int64)}), r"params\['w'\]"),
+    "None among the parameters": ((by_hand, fn.sgd(0.1), (torch.ones(1), None)), r"params\[1\]"),
+    "no step function": (("explicit", fn.sgd(0.1), torch.ones(2)), "step_fn"),
+    "an optimizer by name": ((by_hand, "sgd", torch.ones(2)), "optimizer_fn"),
+    "a constructor for an optimizer": ((by_hand, fn.sgd, torch.ones(2)), "optimizer_fn"),
+    "no optimizer": ((by_hand, None, torch.ones(2)), "optimizer_fn"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_errors_come_at_the_call_and_not_at_the_first_step(name, as_users_run_it):
+    arguments, place = REFUSED[name]
+    with pytest.raises(fn.InputError, match=f"^{place}: got .*needs"):
+        fn.train(*arguments, [normal(3, 2)])
