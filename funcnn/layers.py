@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from .errors import InputError, check_count, check_same_shape, describe
-from .types import Layer, Params, Residuals
+from .types import Layer, Params, Residuals, Structure
 
 
 def dense(in_features: int, out_features: int, *, bias: bool = True) -> Layer:
@@ -84,10 +84,12 @@ def dense(in_features: int, out_features: int, *, bias: bool = True) -> Layer:
         _, w = residuals
         return backward_params(residuals, dy), dy @ w.T
 
-    return Layer(init, forward, backward, backward_params)
+    return Layer(init, forward, backward, backward_params, "dense")
 
 
-def _activation(function: Callable[[Tensor], Tensor], pullback: Callable[[Tensor, Tensor], Tensor]) -> Layer:
+def _activation(
+    function: Callable[[Tensor], Tensor], pullback: Callable[[Tensor, Tensor], Tensor], structure: Structure = "elementwise"
+) -> Layer:
     """A layer y = f(x) with no parameters, whose derivative is known from its output: dx = pullback(y, dy)."""
 
     def init(generator: Generator, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Params:
@@ -103,7 +105,7 @@ def _activation(function: Callable[[Tensor], Tensor], pullback: Callable[[Tensor
         check_same_shape("dy", dy, residuals)
         return (), pullback(residuals, dy)
 
-    return Layer(init, forward, backward, lambda residuals, dy: ())
+    return Layer(init, forward, backward, lambda residuals, dy: (), structure)
 
 
 def sigmoid() -> Layer:
@@ -133,4 +135,8 @@ def softmax() -> Layer:
 
         dx = y * (dy - <dy, y>)     (N, C), the inner product taken row by row.
     """
-    return _activation(lambda x: torch.softmax(x, dim=-1), lambda y, dy: y * (dy - (dy * y).sum(-1, keepdim=True)))
+
+    def pullback(y: Tensor, dy: Tensor) -> Tensor:
+        return y * (dy - (dy * y).sum(-1, keepdim=True))
+
+    return _activation(lambda x: torch.softmax(x, dim=-1), pullback, structure=None)

@@ -59,7 +59,14 @@ def serial(*layers: Layer) -> Layer:
         grads, dy = backward_rest(residuals, dy)
         return (params_gradient(first, residuals[0], dy), *grads)
 
-    return Layer(init, forward, backward, backward_params)
+    return Layer(init, forward, backward, backward_params, layers)
+
+
+def chain(layer: Layer, params: Params) -> list[tuple[Layer, Params]]:
+    """The layers that run one after the other, serials taken apart, each with its own parameters."""
+    if not isinstance(layer.structure, tuple):
+        return [(layer, params)]
+    return [link for inner, own in zip(layer.structure, params, strict=True) for link in chain(inner, own)]
 
 
 def params_gradient(layer: Layer, residuals: Residuals, dy: Tensor) -> Params:

@@ -33,7 +33,7 @@ def supervised(layer: Layer, loss: Loss) -> Objective:
         loss_value, loss_residuals = loss.forward(outputs, targets)
         return loss_value, params_gradient(layer, residuals, loss.backward(loss_residuals))
 
-    return Objective(value, value_and_grad)
+    return Objective(value, value_and_grad, (layer, loss))
 
 
 def accuracy(layer: Layer, params: Params, batch: Batch) -> Tensor:

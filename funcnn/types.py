@@ -8,7 +8,7 @@ The legend of every shape: N samples in a batch, D features in, H features out, 
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from torch import Generator, Tensor, device, dtype
 
@@ -36,14 +36,21 @@ class Update(Protocol):
 class Layer(NamedTuple):
     """A pure function of (params, x), and its hand-derived pullback.
 
-    `backward_params` is `backward` without dx, for the first layer of a network: nobody trains the data. A layer that
-    leaves it out is differentiated in full.
+    Two more things a layer may offer, for speed and never for meaning:
+
+    - `backward_params` is `backward` without dx, for the first layer of a network: nobody trains the data.
+    - `structure` is what an algorithm may know of it: "dense" (y = x w + b with these parameters), "elementwise"
+      (y_ij = f(x_ij), no parameters), or the tuple of layers that a `serial` runs one after the other.
     """
 
     init: Init
     forward: Callable[[Params, Tensor], tuple[Tensor, Residuals]]
     backward: Callable[[Residuals, Tensor], tuple[Params, Tensor]]
     backward_params: Callable[[Residuals, Tensor], Params] | None = None
+    structure: "Structure" = None
+
+
+Structure: TypeAlias = Literal["dense", "elementwise"] | tuple[Layer, ...] | None
 
 
 class Loss(NamedTuple):
@@ -54,10 +61,14 @@ class Loss(NamedTuple):
 
 
 class Objective(NamedTuple):
-    """What is minimised, and its hand-derived gradient where there is one."""
+    """What is minimised, and its hand-derived gradient where there is one.
+
+    `parts` are the layer and the loss of a `supervised` one, for algorithms that know a shorter way for these.
+    """
 
     value: Callable[[Params, Batch], Tensor]
     value_and_grad: Callable[[Params, Batch], tuple[Tensor, Params]] | None = None
+    parts: tuple[Layer, Loss] | None = None
 
 
 class StepFn(NamedTuple):
