@@ -11,7 +11,7 @@ from typing import Any
 import tyro
 
 import funcnn as fn
-from experiments import hidden_layer, perceptron, providers
+from experiments import benchmark, hidden_layer, perceptron, providers
 from experiments.options import BadOption, Options
 from experiments.report import write_report
 from experiments.result import Result, save
@@ -20,7 +20,9 @@ EXPERIMENTS: dict[str, tuple[type[Options], Callable[[Any], Result]]] = {
     "perceptron": (perceptron.Perceptron, perceptron.run),
     "hidden_layer": (hidden_layer.HiddenLayer, hidden_layer.run),
     "providers": (providers.Providers, providers.run),
+    "benchmark": (benchmark.Benchmark, benchmark.run),
 }
+BY_NAME_ONLY = {"benchmark"}  # takes minutes of an otherwise idle machine
 
 
 def main(arguments: list[str]) -> int:
@@ -29,9 +31,13 @@ def main(arguments: list[str]) -> int:
     name = arguments[0] if arguments and not arguments[0].startswith("-") else None
     try:
         if name is None:
-            about = f"Runs every experiment: {', '.join(EXPERIMENTS)}. `{command} NAME --help` tells more of one."
+            usual = [name for name in EXPERIMENTS if name not in BY_NAME_ONLY]
+            about = (
+                f"Runs {', '.join(usual)}. `{command} NAME --help` tells more of one; "
+                f"only by its name runs {', '.join(BY_NAME_ONLY)}."
+            )
             shared = dataclasses.asdict(parse(Options, arguments, command, about))
-            runs = {name: kind(**shared) for name, (kind, _) in EXPERIMENTS.items()}
+            runs = {name: EXPERIMENTS[name][0](**shared) for name in usual}
         elif name in EXPERIMENTS:
             kind = EXPERIMENTS[name][0]
             runs = {name: parse(kind, arguments[1:], f"{command} {name}", kind.__doc__ or "")}

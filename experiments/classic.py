@@ -77,7 +77,7 @@ def compare(title: str, about: str, layer: fn.Layer, loss: fn.Loss, module: nn.S
 
     batch = tuple(leaf[: options.batch_size] for leaf in data.train)
     steps: Iterator[fn.Step] = fn.train(step_fn, optimizer, first, repeat(batch))
-    timing = interleaved({"explicit": lambda: next(steps), "classic": lambda: classic(batch)})
+    timing = interleaved({"explicit": lambda: next(steps), "classic": lambda: classic(batch)}, device=options.device)
     return Result(
         title,
         about,

@@ -48,7 +48,9 @@ def run(options: Providers) -> Result:
         name: [fn.tree.max_difference(a.params, b.params).item() for a, b in zip(path, paths["explicit"], strict=True)]
         for name, path in paths.items()
     }
-    timing = interleaved({name: partial(f, start, batches[0]) for name, f in step_fns.items()}, rounds=9)
+    timing = interleaved(
+        {name: partial(f, start, batches[0]) for name, f in step_fns.items()}, rounds=9, device=options.device
+    )
     count = sum(leaf.numel() for leaf in fn.tree.leaves(start))
     return Result(
         "Providers: six ways to one gradient",

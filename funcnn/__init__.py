@@ -7,6 +7,7 @@ from .fit import Fit as Fit
 from .fit import History as History
 from .fit import fit as fit
 from .fit import minibatches as minibatches
+from .fused import fused as fused
 from .layers import dense as dense
 from .layers import relu as relu
 from .layers import sigmoid as sigmoid
@@ -31,12 +32,14 @@ from .optimizers import momentum as momentum
 from .optimizers import nesterov as nesterov
 from .optimizers import rmsprop as rmsprop
 from .optimizers import sgd as sgd
+from .per_sample import per_sample as per_sample
+from .per_sample import per_sample_clip as per_sample_clip
+from .per_sample import per_sample_norms as per_sample_norms
 from .providers import PROVIDERS as PROVIDERS
 from .providers import autograd as autograd
 from .providers import explicit as explicit
 from .providers import finite_difference as finite_difference
 from .providers import func_grad as func_grad
-from .providers import per_sample as per_sample
 from .train import train as train
 from .types import Layer as Layer
 from .types import Loss as Loss

@@ -19,18 +19,19 @@ from torch import Tensor
 
 from . import tree
 from .errors import InputError, check_count, check_number, describe
-from .types import Batch, Params
+from .perturbation import Probe, probes, supervised_probes
+from .types import Batch, Objective, Params
 
 # scheme: (factor of h on the upper point, factor of h on the lower point, order of the error)
 SCHEMES = {"forward": (1, 0, 1), "backward": (0, 1, 1), "central": (1, 1, 2)}
 
-ELEMENTS_AT_ONCE = 2**21  # of perturbed parameters and of the batch: 16 MiB of float64, the size of a cache
+ELEMENTS_AT_ONCE = 2**16  # numbers that one activation of a chunk of perturbations has: 512 KiB of float64, half a cache
 
 
 def difference_gradient(
-    scheme: str = "central", step: float | None = None, chunk_size: int | None = None
+    objective: Objective, scheme: str = "central", step: float | None = None, chunk_size: int | None = None
 ) -> Callable[[Callable[[Params, Batch], Tensor], Params, Batch], tuple[Tensor, Params]]:
-    """The rule (value, params, batch) -> (value at params, gradient by differences).
+    """The rule (value, params, batch) -> (value at params, gradient by differences), value being the objective's.
 
     Raises:
         InputError: an unknown scheme; a step or chunk_size that is not positive.
@@ -43,31 +44,30 @@ def difference_gradient(
         check_count("chunk_size", chunk_size)
     up, down, order = SCHEMES[scheme]
 
+    def quotients(probe: Probe) -> Tensor:
+        w = probe.leaf.flatten()
+        h = step if step is not None else torch.finfo(w.dtype).eps ** (1 / (order + 1)) * w.abs().clamp(min=1)
+        upper, lower = w + up * h, w - down * h
+
+        def rise(index: Tensor, upper: Tensor, lower: Tensor) -> Tensor:
+            f_upper = probe.values(index, upper) if up else probe.center
+            f_lower = probe.values(index, lower) if down else probe.center
+            return (f_upper - f_lower).reshape(len(index), -1).mean(1)
+
+        at_once = chunk_size or max(1, ELEMENTS_AT_ONCE // max(1, probe.elements))
+        indices = torch.arange(len(w), device=w.device)
+        rises = probe.center.new_zeros(len(w))  # there before the chunks: many small results among them fragment the heap
+        for chunk in (slice(start, start + at_once) for start in range(0, len(w), at_once)):
+            rises[chunk] = rise(indices[chunk], upper[chunk], lower[chunk])
+        return (rises / (upper - lower)).reshape(probe.leaf.shape)
+
     def gradient(value: Callable[[Params, Batch], Tensor], params: Params, batch: Batch) -> tuple[Tensor, Params]:
-        leaves, unflatten = tree.flatten(params)
-        elements = sum(leaf.numel() for leaf in leaves + tree.leaves(batch))
-        at_once = chunk_size or max(1, ELEMENTS_AT_ONCE // max(1, elements))
         center = value(params, batch)
-
-        def derivative(position: int, leaf: Tensor) -> Tensor:
-            w = leaf.flatten()
-            h = step if step is not None else torch.finfo(w.dtype).eps ** (1 / (order + 1)) * w.abs().clamp(min=1)
-            upper, lower = w + up * h, w - down * h
-            indices = torch.arange(w.numel(), device=w.device)
-
-            def value_at(moved: Tensor, index: Tensor) -> Tensor:
-                perturbed = torch.where(indices == index, moved, w).reshape(leaf.shape)
-                return value(unflatten([*leaves[:position], perturbed, *leaves[position + 1 :]]), batch)
-
-            def quotient(index: Tensor) -> Tensor:
-                f_upper = value_at(upper, index) if up else center
-                f_lower = value_at(lower, index) if down else center
-                return f_upper - f_lower
-
-            rises = torch.func.vmap(quotient, chunk_size=at_once)(indices)
-            return (rises / (upper - lower)).reshape(leaf.shape)
-
-        grads = [derivative(i, leaf) if leaf.numel() else torch.zeros_like(leaf) for i, leaf in enumerate(leaves)]
-        return center, unflatten(grads)
+        if objective.parts is None:
+            every = probes(value, params, batch, center)
+        else:
+            every = supervised_probes(*objective.parts, params, batch)
+        grads = [quotients(probe) if probe.leaf.numel() else torch.zeros_like(probe.leaf) for probe in every]
+        return center, tree.flatten(params)[1](grads)
 
     return gradient

@@ -2,6 +2,7 @@
 
 `forward(outputs, targets)` returns the value, of shape (), and the residuals; `backward(residuals)` returns dL/doutputs,
 of the outputs' shape. Every gradient here is that of the very function above it: no epsilon stands in one of the two.
+`per_sample(outputs, targets)` returns what the pair gives for each sample as a batch of one: the mean without its 1/N.
 """
 
 import torch
@@ -11,11 +12,18 @@ from torch import Tensor
 from .errors import InputError, check_number, check_same_shape, describe, in_unit_interval
 from .types import Loss, Residuals
 
+NO_LABEL = -(2**62) - 1  # nll_loss leaves one label out of the mean: not -100, its default, which may be a mistake
+
 
 def _check(outputs: Tensor, targets: Tensor) -> None:
     check_same_shape("targets", targets, outputs)
     if targets.dtype != outputs.dtype:
         raise InputError("targets", targets.dtype, f"{outputs.dtype}, that of the outputs")
+
+
+def _rows(x: Tensor) -> Tensor:
+    """Each sample's entries in a row of their own."""
+    return x.reshape(x.shape[0], -1)
 
 
 def half_squared_error() -> Loss:
@@ -35,7 +43,12 @@ def half_squared_error() -> Loss:
     def backward(residuals: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         return residuals / residuals.shape[0]
 
-    return Loss(forward, backward)
+    def per_sample(outputs: Tensor, targets: Tensor) -> tuple[Float[Tensor, " N"], Tensor]:
+        _check(outputs, targets)
+        error = outputs - targets
+        return 0.5 * _rows(error * error).sum(1), error
+
+    return Loss(forward, backward, per_sample, lambda outputs, targets: per_sample(outputs, targets)[0])
 
 
 def mean_squared_error(scale: float = 1.0) -> Loss:
@@ -56,7 +69,17 @@ def mean_squared_error(scale: float = 1.0) -> Loss:
     def backward(residuals: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         return (2 * scale / residuals.numel()) * residuals
 
-    return Loss(forward, backward)
+    def per_sample(outputs: Tensor, targets: Tensor) -> tuple[Float[Tensor, " N"], Tensor]:
+        _check(outputs, targets)
+        error = outputs - targets
+        return scale * _rows(error * error).mean(1), (2 * scale / _rows(error).shape[1]) * error
+
+    def terms(outputs: Tensor, targets: Tensor) -> Float[Tensor, " N"]:
+        _check(outputs, targets)
+        error = outputs - targets
+        return scale * _rows(error * error).mean(1)
+
+    return Loss(forward, backward, per_sample, terms)
 
 
 def binary_cross_entropy() -> Loss:
@@ -74,20 +97,34 @@ def binary_cross_entropy() -> Loss:
         InputError: targets of another shape or dtype than the outputs; values outside [0, 1] (NaN under vmap).
     """
 
+    def log_likelihood(p: Tensor, y: Tensor) -> Tensor:
+        tiny = torch.finfo(p.dtype).tiny
+        return y * p.clamp(min=tiny).log() + (1 - y) * (1 - p).clamp(min=tiny).log()
+
+    def slope(p: Tensor, y: Tensor) -> Tensor:
+        q, tiny = 1 - p, torch.finfo(p.dtype).tiny
+        return (1 - y) * (q >= tiny) / q.clamp(min=tiny) - y * (p >= tiny) / p.clamp(min=tiny)
+
     def forward(outputs: Tensor, targets: Tensor) -> tuple[Float[Tensor, ""], Residuals]:
         _check(outputs, targets)
         p, y = in_unit_interval("outputs", outputs), in_unit_interval("targets", targets)
-        tiny = torch.finfo(p.dtype).tiny
-        entropy = y * p.clamp(min=tiny).log() + (1 - y) * (1 - p).clamp(min=tiny).log()
-        return -entropy.mean(), (p, y)
+        return -log_likelihood(p, y).mean(), (p, y)
 
     def backward(residuals: tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]) -> Float[Tensor, "*shape"]:
         p, y = residuals
-        q, tiny = 1 - p, torch.finfo(p.dtype).tiny
-        dp = (1 - y) * (q >= tiny) / q.clamp(min=tiny) - y * (p >= tiny) / p.clamp(min=tiny)
-        return dp / p.numel()
+        return slope(p, y) / p.numel()
 
-    return Loss(forward, backward)
+    def per_sample(outputs: Tensor, targets: Tensor) -> tuple[Float[Tensor, " N"], Tensor]:
+        _check(outputs, targets)
+        p, y = in_unit_interval("outputs", outputs), in_unit_interval("targets", targets)
+        return -_rows(log_likelihood(p, y)).mean(1), slope(p, y) / _rows(p).shape[1]
+
+    def terms(outputs: Tensor, targets: Tensor) -> Float[Tensor, " N"]:
+        _check(outputs, targets)
+        p, y = in_unit_interval("outputs", outputs), in_unit_interval("targets", targets)
+        return -_rows(log_likelihood(p, y)).mean(1)
+
+    return Loss(forward, backward, per_sample, terms)
 
 
 def softmax_cross_entropy(clip: float | None = None) -> Loss:
@@ -106,22 +143,42 @@ def softmax_cross_entropy(clip: float | None = None) -> Loss:
     if clip is not None:
         check_number("clip", clip)
 
-    def forward(outputs: Tensor, targets: Tensor) -> tuple[Float[Tensor, ""], Residuals]:
+    def check(outputs: Tensor, targets: Tensor) -> None:
         if outputs.ndim != 2:
             raise InputError("outputs", describe(outputs), "logits of shape (N, C)")
         if not isinstance(targets, Tensor) or targets.dtype != torch.int64 or targets.shape != outputs.shape[:1]:
             raise InputError("targets", describe(targets), f"class labels of shape ({outputs.shape[0]},) of int64")
+
+    def entropy(outputs: Tensor, targets: Tensor, reduction: str) -> tuple[Tensor, Tensor]:
+        check(outputs, targets)
         log_p = torch.log_softmax(outputs, dim=1)
         try:
-            picked = log_p.gather(1, targets[:, None])
-        except RuntimeError as error:
+            value = torch.nn.functional.nll_loss(log_p, targets, ignore_index=NO_LABEL, reduction=reduction)
+        except (IndexError, RuntimeError) as error:
             raise InputError("targets", error, f"class labels from 0 to {outputs.shape[1] - 1}") from None
-        return -picked.sum() / outputs.shape[0], (log_p, targets)
+        return value, log_p
+
+    def slope(log_p: Tensor, targets: Tensor, count: int) -> Tensor:
+        # softmax - one_hot, without torch's one_hot: that looks at the labels, so it halts an accelerator and a compiler
+        minus_one = log_p.new_full((log_p.shape[0], 1), -1.0)
+        dz = log_p.exp().scatter_add(1, targets[:, None], minus_one) / count
+        return dz if clip is None else dz.clamp(-clip, clip)
+
+    def forward(outputs: Tensor, targets: Tensor) -> tuple[Float[Tensor, ""], Residuals]:
+        value, log_p = entropy(outputs, targets, "mean")
+        return value, (log_p, targets)
 
     def backward(residuals: tuple[Float[Tensor, "N C"], Tensor]) -> Float[Tensor, "N C"]:
         log_p, targets = residuals
-        one_hot = torch.nn.functional.one_hot(targets, log_p.shape[1])
-        dz = (log_p.exp() - one_hot) / log_p.shape[0]
-        return dz if clip is None else dz.clamp(-clip, clip)
+        return slope(log_p, targets, log_p.shape[0])
 
-    return Loss(forward, backward)
+    def per_sample(outputs: Tensor, targets: Tensor) -> tuple[Float[Tensor, " N"], Float[Tensor, "N C"]]:
+        values, log_p = entropy(outputs, targets, "none")
+        return values, slope(log_p, targets, 1)
+
+    def terms(outputs: Tensor, targets: Tensor) -> Float[Tensor, " N"]:
+        check(outputs, targets)
+        # The classes down the columns: along a last axis of 10, log_softmax takes ten times as long as along any other.
+        return -torch.log_softmax(outputs.T, dim=0).gather(0, targets[None])[0]
+
+    return Loss(forward, backward, per_sample, terms)

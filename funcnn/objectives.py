@@ -7,6 +7,14 @@ from .models import apply, params_gradient
 from .types import Batch, Layer, Loss, Objective, Params
 
 
+def pair(batch: Batch) -> tuple[Tensor, Tensor]:
+    """The inputs and the targets of a batch. Raises InputError unless it is a pair."""
+    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+        raise InputError("batch", describe(batch), "a pair (inputs, targets)")
+    inputs, targets = batch
+    return inputs, targets
+
+
 def supervised(layer: Layer, loss: Loss) -> Objective:
     """The objective L(params) = loss(layer(params, inputs), targets) on batches (inputs, targets).
 
@@ -16,12 +24,6 @@ def supervised(layer: Layer, loss: Loss) -> Objective:
     Raises (when evaluated):
         InputError: the batch is no pair; whatever the layer and the loss refuse.
     """
-
-    def pair(batch: Batch) -> tuple[Tensor, Tensor]:
-        if not isinstance(batch, (tuple, list)) or len(batch) != 2:
-            raise InputError("batch", describe(batch), "a pair (inputs, targets)")
-        inputs, targets = batch
-        return inputs, targets
 
     def value(params: Params, batch: Batch) -> Tensor:
         inputs, targets = pair(batch)

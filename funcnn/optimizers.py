@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from . import tree
-from .errors import InputError, check_like, check_number, describe
+from .errors import InputError, check_number, describe
 from .types import Optimizer, Params, State, Step, StepFn, Transformation
 
 
@@ -29,9 +29,12 @@ def sgd(lr: float) -> Transformation:
         return ()
 
     def update(grads: Params, state: State, *, params: Params) -> tuple[Params, State]:
-        return tree.scale(-lr, grads), ()
+        return tree.map(lambda g: -lr * g, grads), ()
 
-    return Transformation(init, update)
+    def move(params: Params, grads: Params, state: State) -> tuple[Params, State]:
+        return tree.add_scaled(params, -lr, grads, "grads"), ()
+
+    return Transformation(init, update, move)
 
 
 def momentum(lr: float, beta: float = 0.9) -> Transformation:
@@ -152,11 +155,16 @@ def descend(transformation: Any) -> Optimizer:
             raise InputError("optimizer_fn", describe(transformation), "an Optimizer, or an object with .init and .update")
     own = transformation if isinstance(transformation, Transformation) else _with_copies(transformation)
 
+    def update_and_add(params: Params, grads: Params, state: State) -> tuple[Params, State]:
+        updates, state = own.update(grads, state, params=params)
+        return tree.add(params, updates, "updates"), state
+
+    move = own.move or update_and_add
+
     def step(at: StepFn, params: Params, state: State) -> Step:
         value, grads = at(params)
-        updates, state = own.update(grads, state, params=params)
-        check_like("updates", updates, params)
-        return Step(tree.add(params, updates), state, value)
+        params, state = move(params, grads, state)
+        return Step(params, state, value)
 
     return Optimizer(own.init, step)
 

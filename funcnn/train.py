@@ -42,20 +42,26 @@ def train(
         InputError: parameters that are no floating tensors, a step_fn or optimizer_fn of another kind: all at once, not
             at the first step. Then whatever step_fn refuses.
     """
-    if not callable(step_fn):
-        raise InputError("step_fn", describe(step_fn), "a StepFn or a callable (params, batch) -> (value, grads)")
+    provider, optimizer = lift_step_fn(step_fn), lift_optimizer(optimizer_fn)
     check_params(params)
-    provider = step_fn if isinstance(step_fn, StepFn) else _lift(step_fn)
-    optimizer = optimizer_fn if isinstance(optimizer_fn, Optimizer) else descend(optimizer_fn)
     params = tree.map(torch.Tensor.detach, params)
     return _steps(provider, optimizer, params, batches, optimizer.init(params) if state is None else state)
 
 
-def _lift(function: Callable[[Params, Batch], tuple[Tensor, Params]]) -> StepFn:
-    """The StepFn of a plain callable, whose gradients nobody has checked yet."""
+def lift_optimizer(optimizer_fn: Any) -> Optimizer:
+    """An Optimizer as it is; a Transformation, ours or foreign, by `descend`. Raises InputError for anything else."""
+    return optimizer_fn if isinstance(optimizer_fn, Optimizer) else descend(optimizer_fn)
+
+
+def lift_step_fn(step_fn: Any) -> StepFn:
+    """A StepFn as it is; a plain callable as one whose results are checked. Raises InputError for anything else."""
+    if isinstance(step_fn, StepFn):
+        return step_fn
+    if not callable(step_fn):
+        raise InputError("step_fn", describe(step_fn), "a StepFn or a callable (params, batch) -> (value, grads)")
 
     def value_and_grad(params: Params, batch: Batch) -> tuple[Tensor, Params]:
-        value, grads = function(params, batch)
+        value, grads = step_fn(params, batch)
         check_value("step_fn(params, batch)[0]", value)
         check_like("grads", grads, params)
         return value, grads
@@ -67,10 +73,14 @@ def _steps(step_fn: StepFn, optimizer: Optimizer, params: Params, batches: Itera
     # Around each step and not around the loop: a generator must not leave gradients switched off for its caller.
     step = torch.no_grad()(optimizer.step)
     for batch in batches:
-        at = StepFn(partial(_at, step_fn.value, batch), partial(_at, step_fn.value_and_grad, batch))
-        result = step(at, params, state)
+        result = step(bind(step_fn, batch), params, state)
         yield result
         params, state, _ = result
+
+
+def bind(step_fn: StepFn, batch: Batch) -> StepFn:
+    """The same functions with the batch bound: what an optimizer is given."""
+    return StepFn(partial(_at, step_fn.value, batch), partial(_at, step_fn.value_and_grad, batch))
 
 
 def _at(function: Callable[[Params, Batch], Any], batch: Batch, params: Params) -> Any:

@@ -11,6 +11,8 @@ import optree
 import torch
 from torch import Tensor
 
+from . import kernels
+from .errors import check_like
 from .types import Tree
 
 
@@ -45,28 +47,35 @@ def clone(tree: Tree) -> Tree:
     return map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, tree)
 
 
-def add(tree: Tree, other: Tree) -> Tree:
-    """The sum x + y."""
-    return map(torch.add, tree, other)
+def add(tree: Tree, other: Tree, place: str = "other") -> Tree:
+    """The sum x + y. Raises InputError, naming y by `place`, where structures or shapes differ: nothing is broadcast."""
+    return add_scaled(tree, 1, other, place)
 
 
-def add_scaled(tree: Tree, scale: float, other: Tree) -> Tree:
-    """The point x + a y."""
-    return map(lambda x, y: x + scale * y, tree, other)
-
-
-def scale(factor: float, tree: Tree) -> Tree:
-    """The multiple a x."""
-    return map(lambda x: factor * x, tree)
+def add_scaled(tree: Tree, scale: float, other: Tree, place: str = "other") -> Tree:
+    """The point x + a y. Raises InputError as `add`."""
+    xs, ys, unflatten = _aligned(tree, other, place)
+    return unflatten(kernels.add_scaled(xs, scale, ys))
 
 
 def dot(tree: Tree, other: Tree) -> Tensor:
-    """<x, y>, the sum over all leaves, shape ()."""
-    products = [(x * y).sum() for x, y in zip(leaves(tree), leaves(other), strict=True)]
+    """<x, y>, the sum over all leaves, shape (). Raises InputError as `add`."""
+    xs, ys, _ = _aligned(tree, other, "other")
+    products = [(x * y).sum() for x, y in zip(xs, ys, strict=True)]
     return torch.stack(products).sum() if products else torch.zeros(())
 
 
 def max_difference(tree: Tree, other: Tree) -> Tensor:
-    """The largest |x_i - y_i| over all entries of all leaves, shape ()."""
-    differences = [(x - y).abs().max() for x, y in zip(leaves(tree), leaves(other), strict=True) if x.numel()]
+    """The largest |x_i - y_i| over all entries of all leaves, shape (). Raises InputError as `add`."""
+    xs, ys, _ = _aligned(tree, other, "other")
+    differences = [(x - y).abs().max() for x, y in zip(xs, ys, strict=True) if x.numel()]
     return torch.stack(differences).max() if differences else torch.zeros(())
+
+
+def _aligned(tree: Tree, other: Tree, place: str) -> tuple[list[Tensor], list[Tensor], Callable[[list[Any]], Tree]]:
+    """The leaves of two trees, pair by pair, and the function that builds such a tree again."""
+    xs, spec = optree.tree_flatten(tree, none_is_leaf=True)
+    ys, other_spec = optree.tree_flatten(other, none_is_leaf=True)
+    if spec != other_spec or [x.shape for x in xs] != [y.shape for y in ys]:
+        check_like(place, other, tree)
+    return xs, ys, spec.unflatten

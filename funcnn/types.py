@@ -54,10 +54,17 @@ Structure: TypeAlias = Literal["dense", "elementwise"] | tuple[Layer, ...] | Non
 
 
 class Loss(NamedTuple):
-    """The same pair, ending in a scalar: the mean over the batch."""
+    """The same pair, ending in a scalar: the mean over the batch.
+
+    `per_sample`, where there is one, is both at once for N batches of one, for speed and never for meaning:
+    (outputs, targets) -> (values (N,), doutputs), where row n is what sample n alone would give. `terms`, likewise, is
+    the values (N,) alone, whose mean is the value: for algorithms that subtract two values and lose least before the mean.
+    """
 
     forward: Callable[[Tensor, Tensor], tuple[Tensor, Residuals]]
     backward: Callable[[Residuals], Tensor]
+    per_sample: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
+    terms: Callable[[Tensor, Tensor], Tensor] | None = None
 
 
 class Objective(NamedTuple):
@@ -75,11 +82,13 @@ class StepFn(NamedTuple):
     """A gradient provider bound to an objective; calling it is `value_and_grad`.
 
     `value` stands apart so that a line search never pays for a gradient. An optimizer receives the same pair with the
-    batch already bound: functions of the parameters alone.
+    batch already bound: functions of the parameters alone. `per_sample`, where there is one, gives what vmapping
+    `value_and_grad` over batches of one would, in less time: values (N,) and gradients with a leading N.
     """
 
     value: Callable[..., Tensor]
     value_and_grad: Callable[..., tuple[Tensor, Params]]
+    per_sample: Callable[..., tuple[Tensor, Params]] | None = None
 
     def __call__(self, *arguments: Tree) -> tuple[Tensor, Params]:
         """(params, batch) -> (value, grads)."""
@@ -95,10 +104,15 @@ class Step(NamedTuple):
 
 
 class Transformation(NamedTuple):
-    """Gradients to updates: the shape of optax and torchopt."""
+    """Gradients to updates: the shape of optax and torchopt.
+
+    `move`, where there is one, is `update` and the addition to the parameters in one pass, for speed and never for
+    meaning: (params, grads, state) -> (params, state).
+    """
 
     init: Callable[[Params], State]
     update: Update
+    move: Callable[[Params, Params, State], tuple[Params, State]] | None = None
 
 
 class Optimizer(NamedTuple):

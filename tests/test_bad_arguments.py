@@ -71,6 +71,7 @@ CALLS = {
     "a scheme that is no name": (lambda: fn.finite_difference(SUM, 2), "scheme", "2", "central"),
     "a step by name": (lambda: fn.finite_difference(SUM, step="small"), "step", "'small'", "a number"),
     "a fractional chunk": (lambda: fn.finite_difference(SUM, chunk_size=1.5), "chunk_size", "1.5", "positive integer"),
+    "a bound of 0": (lambda: fn.per_sample_clip(SUM, 0.0), "max_norm", "0.0", "at least"),
     "logits in a row": (loss_of(ENTROPY, torch.ones(3), torch.zeros(3).long()), "outputs", "(3,)", "(N, C)"),
     "labels in a list": (loss_of(ENTROPY, torch.ones(2, 2), [0, 1]), "targets", "a list", "class labels"),
     "no derived gradient": (

@@ -165,7 +165,8 @@ def test_a_foreign_optimizer_that_overwrites_all_it_is_given_harms_nobody():
     step_fn = fn.explicit(objective)
     vandal, sgd = (list(fn.train(step_fn, optimizer, params, [batch] * 5)) for optimizer in (Vandal(), fn.sgd(0.1)))
     assert same_bits(params, given)
-    assert all(same_bits(a.params, b.params) for a, b in zip(vandal, sgd, strict=True))
+    for ours, theirs in zip(sgd, vandal, strict=True):
+        assert_close(theirs.params, ours.params, 1e-15)
 
 
 @pytest.mark.parametrize("optimizer", OURS.values(), ids=OURS)

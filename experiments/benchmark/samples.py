@@ -1,0 +1,55 @@
+"""Per-sample gradients, their norms and norm-clipped means: ours against vmap(grad), Opacus and BackPACK."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+import funcnn as fn
+from experiments.benchmark import peers
+from experiments.benchmark.measure import SIZES, Race, Row
+from experiments.benchmark.steps import scene
+from funcnn import tree
+
+MAX_NORM = 1.0
+
+
+def run(race: Race, generator: torch.Generator) -> Iterator[Row]:
+    """Gradients at tiny; norms and clipped means at middle, which the peers get from the per-sample gradients."""
+    objective, params, batch = scene("tiny", generator, torch.float32, race.device)
+    per_sample = fn.per_sample(fn.explicit(objective))
+    ours = tree.leaves(per_sample(params, batch)[1])
+    for name, theirs in rivals("tiny", objective, params, batch).items():
+        same = (ours, theirs(), 1e-4)
+        yield race("samples", "gradients, tiny", name, lambda: per_sample(params, batch), theirs, same=same, target=1.0)
+
+    objective, params, batch = scene("middle", generator, torch.float32, race.device)
+    norms, clipped = fn.per_sample_norms(objective), fn.per_sample_clip(objective, MAX_NORM)
+    for name, gradients in rivals("middle", objective, params, batch).items():
+
+        def their_norms(gradients: Callable[[], list[torch.Tensor]] = gradients) -> torch.Tensor:
+            return torch.stack([g.flatten(1).square().sum(1) for g in gradients()]).sum(0).sqrt()
+
+        def their_mean(gradients: Callable[[], list[torch.Tensor]] = gradients) -> list[torch.Tensor]:
+            leaves = gradients()
+            lengths = torch.stack([g.flatten(1).square().sum(1) for g in leaves]).sum(0).sqrt()
+            factors = (MAX_NORM / lengths).clamp(max=1.0) / len(lengths)
+            return [torch.tensordot(factors, g, dims=1) for g in leaves]
+
+        same = ([norms(params, batch)], [their_norms()], 1e-4)
+        yield race(
+            "samples", "norms, middle", name, lambda: norms(params, batch), their_norms, same=same, target=1 / 50, rounds=7
+        )
+        same = (tree.leaves(clipped(params, batch)[1]), their_mean(), 1e-4)
+        yield race("samples", "clipped mean, middle", name, lambda: clipped(params, batch), their_mean, same=same,
+                   target=1 / 50, rounds=7)  # fmt: skip
+
+
+def rivals(size: str, objective: Any, params: Any, batch: Any) -> dict[str, Callable[[], list[torch.Tensor]]]:
+    """What computes the same per-sample gradients, by name."""
+    found = {"vmap(grad)": peers.vmapped_gradients(objective, params, batch)}
+    if peers.installed("opacus"):
+        found["Opacus"] = peers.opacus_gradients(params, batch, SIZES[size])
+    if peers.installed("backpack"):
+        found["BackPACK"] = peers.backpack_gradients(params, batch, SIZES[size])
+    return found
