@@ -41,6 +41,7 @@ from .providers import explicit as explicit
 from .providers import finite_difference as finite_difference
 from .providers import func_grad as func_grad
 from .train import train as train
+from .types import Known as Known
 from .types import Layer as Layer
 from .types import Loss as Loss
 from .types import Objective as Objective

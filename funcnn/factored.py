@@ -31,7 +31,7 @@ from . import kernels, tree
 from .errors import InputError, check_batch, check_like, check_params, check_value, describe
 from .models import params_gradient, serial
 from .objectives import pair
-from .types import Batch, Layer, Loss, Params, Residuals, Tree
+from .types import Batch, Known, Layer, Loss, Params, Residuals, Tree
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def backpropagation(layer: Layer, loss: Loss) -> Callable[[Params, Batch], tuple
     Raises (when called):
         InputError: what the explicit provider refuses.
     """
-    network, sample_losses = unsummed(layer), loss.per_sample or _vmapped_loss(loss)
+    network, sample_losses = unsummed(layer), _sample_losses(loss)
 
     def values_and_gradients(params: Params, batch: Batch) -> tuple[Tensor, Factored]:
         check_params(params)
@@ -120,7 +120,7 @@ def _factored_dense(layer: Layer) -> Layer:
     def backward(residuals: Residuals, dy: Tensor) -> tuple[Factored, Tensor]:
         return backward_params(residuals, dy), kernels.matmul(dy, residuals[1]["w"].T)
 
-    return Layer(layer.init, forward, backward, backward_params)
+    return Layer(layer.init, forward, backward, Known((forward, backward), {"backward_params": backward_params}))
 
 
 def _vmapped_layer(layer: Layer) -> Layer:
@@ -142,13 +142,20 @@ def _vmapped_layer(layer: Layer) -> Layer:
         dx = torch.func.vmap(lambda kept, row: layer.backward(kept, row[None])[1])(residuals[0], dy)
         return backward_params(residuals, dy), dx.squeeze(1)
 
-    return Layer(layer.init, forward, backward, backward_params)
+    return Layer(layer.init, forward, backward, Known((forward, backward), {"backward_params": backward_params}))
 
 
-def _vmapped_loss(loss: Loss) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+def _sample_losses(loss: Loss) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    terms, slopes = loss.terms, loss.slopes
+
+    def known(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        assert terms is not None and slopes is not None
+        values, residuals = terms(outputs, targets)
+        return values, slopes(residuals)
+
     def alone(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         value, residuals = loss.forward(outputs[None], tree.map(lambda leaf: leaf[None], targets))
         check_value("loss.forward(outputs, targets)[0]", value)
         return value, loss.backward(residuals).squeeze(0)
 
-    return torch.func.vmap(alone)
+    return torch.func.vmap(alone) if terms is None or slopes is None else known

@@ -19,7 +19,7 @@ from torch import Generator, Tensor
 
 from . import kernels
 from .errors import InputError, check_count, check_same_shape, describe
-from .types import Layer, Params, Residuals, Structure
+from .types import Known, Layer, Params, Residuals, Structure
 
 
 def dense(in_features: int, out_features: int, *, bias: bool = True) -> Layer:
@@ -87,7 +87,8 @@ def dense(in_features: int, out_features: int, *, bias: bool = True) -> Layer:
         _, w = residuals
         return backward_params(residuals, dy), kernels.matmul(dy, w.T)
 
-    return Layer(init, forward, backward, backward_params, "dense")
+    facts = {"backward_params": backward_params, "structure": "dense"}
+    return Layer(init, forward, backward, Known((forward, backward), facts))
 
 
 def _activation(
@@ -108,7 +109,8 @@ def _activation(
         check_same_shape("dy", dy, residuals)
         return (), pullback(residuals, dy)
 
-    return Layer(init, forward, backward, lambda residuals, dy: (), structure)
+    facts = {"backward_params": lambda residuals, dy: (), "structure": structure}
+    return Layer(init, forward, backward, Known((forward, backward), facts))
 
 
 def sigmoid() -> Layer:

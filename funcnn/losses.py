@@ -1,16 +1,26 @@
 """Losses: a number to minimise, the mean over the batch, and its gradient with respect to the network's outputs.
 
-`forward(outputs, targets)` returns the value, of shape (), and the residuals; `backward(residuals)` returns dL/doutputs,
-of the outputs' shape. Every gradient here is that of the very function above it: no epsilon stands in one of the two.
-`per_sample(outputs, targets)` returns what the pair gives for each sample as a batch of one: the mean without its 1/N.
+A loss is the mean of a term for each sample, so it is given by two rules: `terms(outputs, targets)`, the values (N,), and
+`slopes(residuals)`, the gradient of each sample's term with respect to its outputs. `mean` makes the loss of them:
+
+    L = 1/N sum_n l(y_n, t_n)        dL/dy_n = 1/N dl/dy_n
+
+Every gradient here is that of the very function above it: no epsilon stands in one of the two.
 """
 
+from collections.abc import Callable
+from functools import partial
+from typing import TypeAlias
+
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from .errors import InputError, check_number, check_same_shape, describe, in_unit_interval
-from .types import Loss, Residuals
+from .types import Known, Loss, Residuals
+
+Forward: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Residuals]]
 
 NO_LABEL = -(2**62) - 1  # nll_loss leaves one label out of the mean: not -100, its default, which may be a mistake
 
@@ -21,9 +31,30 @@ def _check(outputs: Tensor, targets: Tensor) -> None:
         raise InputError("targets", targets.dtype, f"{outputs.dtype}, that of the outputs")
 
 
-def _rows(x: Tensor) -> Tensor:
-    """Each sample's entries in a row of their own."""
-    return x.reshape(x.shape[0], -1)
+def mean(
+    terms: Forward, slopes: Callable[[Residuals], Tensor], clip: float | None = None, forward: Forward | None = None
+) -> Loss:
+    """The loss that is the mean of the terms.
+
+    `clip` limits its gradient, and that of each term, to [-clip, clip]; `forward` takes the mean where torch can do so in
+    the same operation.
+    """
+
+    def mean_of_terms(outputs: Tensor, targets: Tensor) -> tuple[Float[Tensor, ""], Residuals]:
+        values, residuals = terms(outputs, targets)
+        return values.mean(), residuals
+
+    forward = forward or mean_of_terms
+
+    def limited(doutputs: Tensor) -> Tensor:
+        return doutputs if clip is None else doutputs.clamp(-clip, clip)
+
+    def backward(residuals: Residuals) -> Float[Tensor, "*shape"]:
+        doutputs = slopes(residuals)
+        return limited(doutputs / doutputs.shape[0])
+
+    facts = {"terms": terms, "slopes": lambda residuals: limited(slopes(residuals))}
+    return Loss(forward, backward, Known((forward, backward), facts))
 
 
 def half_squared_error() -> Loss:
@@ -35,20 +66,12 @@ def half_squared_error() -> Loss:
         InputError: targets of another shape or dtype than the outputs.
     """
 
-    def forward(outputs: Tensor, targets: Tensor) -> tuple[Float[Tensor, ""], Residuals]:
+    def terms(outputs: Tensor, targets: Tensor) -> tuple[Float[Tensor, " N"], Float[Tensor, "*shape"]]:
         _check(outputs, targets)
         error = outputs - targets
-        return 0.5 * (error * error).sum() / error.shape[0], error
+        return 0.5 * (error * error).flatten(1).sum(1), error
 
-    def backward(residuals: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        return residuals / residuals.shape[0]
-
-    def per_sample(outputs: Tensor, targets: Tensor) -> tuple[Float[Tensor, " N"], Tensor]:
-        _check(outputs, targets)
-        error = outputs - targets
-        return 0.5 * _rows(error * error).sum(1), error
-
-    return Loss(forward, backward, per_sample, lambda outputs, targets: per_sample(outputs, targets)[0])
+    return mean(terms, lambda error: error)
 
 
 def mean_squared_error(scale: float = 1.0) -> Loss:
@@ -61,25 +84,15 @@ def mean_squared_error(scale: float = 1.0) -> Loss:
     """
     check_number("scale", scale)
 
-    def forward(outputs: Tensor, targets: Tensor) -> tuple[Float[Tensor, ""], Residuals]:
+    def terms(outputs: Tensor, targets: Tensor) -> tuple[Float[Tensor, " N"], Float[Tensor, "*shape"]]:
         _check(outputs, targets)
         error = outputs - targets
-        return scale * (error * error).mean(), error
+        return scale * (error * error).flatten(1).mean(1), error
 
-    def backward(residuals: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        return (2 * scale / residuals.numel()) * residuals
+    def slopes(error: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        return (2 * scale / error[0].numel()) * error
 
-    def per_sample(outputs: Tensor, targets: Tensor) -> tuple[Float[Tensor, " N"], Tensor]:
-        _check(outputs, targets)
-        error = outputs - targets
-        return scale * _rows(error * error).mean(1), (2 * scale / _rows(error).shape[1]) * error
-
-    def terms(outputs: Tensor, targets: Tensor) -> Float[Tensor, " N"]:
-        _check(outputs, targets)
-        error = outputs - targets
-        return scale * _rows(error * error).mean(1)
-
-    return Loss(forward, backward, per_sample, terms)
+    return mean(terms, slopes)
 
 
 def binary_cross_entropy() -> Loss:
@@ -97,34 +110,20 @@ def binary_cross_entropy() -> Loss:
         InputError: targets of another shape or dtype than the outputs; values outside [0, 1] (NaN under vmap).
     """
 
-    def log_likelihood(p: Tensor, y: Tensor) -> Tensor:
+    def terms(outputs: Tensor, targets: Tensor) -> tuple[Float[Tensor, " N"], Residuals]:
+        _check(outputs, targets)
+        p, y = in_unit_interval("outputs", outputs), in_unit_interval("targets", targets)
         tiny = torch.finfo(p.dtype).tiny
-        return y * p.clamp(min=tiny).log() + (1 - y) * (1 - p).clamp(min=tiny).log()
+        log_likelihood = y * p.clamp(min=tiny).log() + (1 - y) * (1 - p).clamp(min=tiny).log()
+        return -log_likelihood.flatten(1).mean(1), (p, y)
 
-    def slope(p: Tensor, y: Tensor) -> Tensor:
-        q, tiny = 1 - p, torch.finfo(p.dtype).tiny
-        return (1 - y) * (q >= tiny) / q.clamp(min=tiny) - y * (p >= tiny) / p.clamp(min=tiny)
-
-    def forward(outputs: Tensor, targets: Tensor) -> tuple[Float[Tensor, ""], Residuals]:
-        _check(outputs, targets)
-        p, y = in_unit_interval("outputs", outputs), in_unit_interval("targets", targets)
-        return -log_likelihood(p, y).mean(), (p, y)
-
-    def backward(residuals: tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]) -> Float[Tensor, "*shape"]:
+    def slopes(residuals: tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]) -> Float[Tensor, "*shape"]:
         p, y = residuals
-        return slope(p, y) / p.numel()
+        q, tiny = 1 - p, torch.finfo(p.dtype).tiny
+        dp = (1 - y) * (q >= tiny) / q.clamp(min=tiny) - y * (p >= tiny) / p.clamp(min=tiny)
+        return dp / p[0].numel()
 
-    def per_sample(outputs: Tensor, targets: Tensor) -> tuple[Float[Tensor, " N"], Tensor]:
-        _check(outputs, targets)
-        p, y = in_unit_interval("outputs", outputs), in_unit_interval("targets", targets)
-        return -_rows(log_likelihood(p, y)).mean(1), slope(p, y) / _rows(p).shape[1]
-
-    def terms(outputs: Tensor, targets: Tensor) -> Float[Tensor, " N"]:
-        _check(outputs, targets)
-        p, y = in_unit_interval("outputs", outputs), in_unit_interval("targets", targets)
-        return -_rows(log_likelihood(p, y)).mean(1)
-
-    return Loss(forward, backward, per_sample, terms)
+    return mean(terms, slopes)
 
 
 def softmax_cross_entropy(clip: float | None = None) -> Loss:
@@ -143,42 +142,22 @@ def softmax_cross_entropy(clip: float | None = None) -> Loss:
     if clip is not None:
         check_number("clip", clip)
 
-    def check(outputs: Tensor, targets: Tensor) -> None:
+    def log_likelihood(outputs: Tensor, targets: Tensor, reduction: str) -> tuple[Tensor, Residuals]:
         if outputs.ndim != 2:
             raise InputError("outputs", describe(outputs), "logits of shape (N, C)")
         if not isinstance(targets, Tensor) or targets.dtype != torch.int64 or targets.shape != outputs.shape[:1]:
             raise InputError("targets", describe(targets), f"class labels of shape ({outputs.shape[0]},) of int64")
-
-    def entropy(outputs: Tensor, targets: Tensor, reduction: str) -> tuple[Tensor, Tensor]:
-        check(outputs, targets)
-        log_p = torch.log_softmax(outputs, dim=1)
+        # Down the columns of the transpose: along a short last axis torch's log_softmax takes up to ten times as long.
+        log_p = torch.log_softmax(outputs.T, dim=0).T
         try:
-            value = torch.nn.functional.nll_loss(log_p, targets, ignore_index=NO_LABEL, reduction=reduction)
+            return F.nll_loss(log_p, targets, ignore_index=NO_LABEL, reduction=reduction), (log_p, targets)
         except (IndexError, RuntimeError) as error:
             raise InputError("targets", error, f"class labels from 0 to {outputs.shape[1] - 1}") from None
-        return value, log_p
 
-    def slope(log_p: Tensor, targets: Tensor, count: int) -> Tensor:
+    def slopes(residuals: tuple[Float[Tensor, "N C"], Tensor]) -> Float[Tensor, "N C"]:
+        log_p, targets = residuals
         # softmax - one_hot, without torch's one_hot: that looks at the labels, so it halts an accelerator and a compiler
         minus_one = log_p.new_full((log_p.shape[0], 1), -1.0)
-        dz = log_p.exp().scatter_add(1, targets[:, None], minus_one) / count
-        return dz if clip is None else dz.clamp(-clip, clip)
+        return log_p.exp().scatter_add(1, targets[:, None], minus_one)
 
-    def forward(outputs: Tensor, targets: Tensor) -> tuple[Float[Tensor, ""], Residuals]:
-        value, log_p = entropy(outputs, targets, "mean")
-        return value, (log_p, targets)
-
-    def backward(residuals: tuple[Float[Tensor, "N C"], Tensor]) -> Float[Tensor, "N C"]:
-        log_p, targets = residuals
-        return slope(log_p, targets, log_p.shape[0])
-
-    def per_sample(outputs: Tensor, targets: Tensor) -> tuple[Float[Tensor, " N"], Float[Tensor, "N C"]]:
-        values, log_p = entropy(outputs, targets, "none")
-        return values, slope(log_p, targets, 1)
-
-    def terms(outputs: Tensor, targets: Tensor) -> Float[Tensor, " N"]:
-        check(outputs, targets)
-        # The classes down the columns: along a last axis of 10, log_softmax takes ten times as long as along any other.
-        return -torch.log_softmax(outputs.T, dim=0).gather(0, targets[None])[0]
-
-    return Loss(forward, backward, per_sample, terms)
+    return mean(partial(log_likelihood, reduction="none"), slopes, clip, forward=partial(log_likelihood, reduction="mean"))

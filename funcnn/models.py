@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 
 from .errors import InputError, check_count, describe
 from .layers import dense, sigmoid
-from .types import Layer, Params, Residuals
+from .types import Known, Layer, Params, Residuals
 
 
 def serial(*layers: Layer) -> Layer:
@@ -59,7 +59,8 @@ def serial(*layers: Layer) -> Layer:
         grads, dy = backward_rest(residuals, dy)
         return (params_gradient(first, residuals[0], dy), *grads)
 
-    return Layer(init, forward, backward, backward_params, layers)
+    facts = {"backward_params": backward_params, "structure": layers}
+    return Layer(init, forward, backward, Known((forward, backward), facts))
 
 
 def chain(layer: Layer, params: Params) -> list[tuple[Layer, Params]]:

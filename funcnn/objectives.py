@@ -4,7 +4,7 @@ from torch import Tensor
 
 from .errors import InputError, describe
 from .models import apply, params_gradient
-from .types import Batch, Layer, Loss, Objective, Params
+from .types import Batch, Known, Layer, Loss, Objective, Params
 
 
 def pair(batch: Batch) -> tuple[Tensor, Tensor]:
@@ -35,7 +35,7 @@ def supervised(layer: Layer, loss: Loss) -> Objective:
         loss_value, loss_residuals = loss.forward(outputs, targets)
         return loss_value, params_gradient(layer, residuals, loss.backward(loss_residuals))
 
-    return Objective(value, value_and_grad, (layer, loss))
+    return Objective(value, value_and_grad, Known((value, value_and_grad), {"parts": (layer, loss)}))
 
 
 def accuracy(layer: Layer, params: Params, batch: Batch) -> Tensor:

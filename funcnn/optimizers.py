@@ -14,7 +14,7 @@ from torch import Tensor
 
 from . import tree
 from .errors import InputError, check_number, describe
-from .types import Optimizer, Params, State, Step, StepFn, Transformation
+from .types import Known, Optimizer, Params, State, Step, StepFn, Transformation
 
 
 def sgd(lr: float) -> Transformation:
@@ -34,7 +34,7 @@ def sgd(lr: float) -> Transformation:
     def move(params: Params, grads: Params, state: State) -> tuple[Params, State]:
         return tree.add_scaled(params, -lr, grads, "grads"), ()
 
-    return Transformation(init, update, move)
+    return Transformation(init, update, Known((init, update), {"move": move}))
 
 
 def momentum(lr: float, beta: float = 0.9) -> Transformation:

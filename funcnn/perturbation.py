@@ -58,7 +58,7 @@ def probes(value: Callable[[Params, Batch], Tensor], params: Params, batch: Batc
 def supervised_probes(layer: Layer, loss: Loss, params: Params, batch: Batch) -> list[Probe]:
     """The same for a loss of layers in series, which runs the layers that a perturbation reaches and no others."""
     inputs, targets = batch
-    links = chain(layer, params)
+    links, terms = chain(layer, params), loss.terms
     x = [inputs]
     for link, own in links:
         x.append(link.forward(own, x[-1])[0])
@@ -67,12 +67,12 @@ def supervised_probes(layer: Layer, loss: Loss, params: Params, batch: Batch) ->
         def values(y: Tensor) -> Tensor:
             for link, own in links[start:]:
                 y = link.forward(own, y)[0]
-            return loss.terms(y, targets) if loss.terms else loss.forward(y, targets)[0]
+            return (terms or loss.forward)(y, targets)[0]
 
         return values
 
     def run_copies_from(start: int) -> Callable[[Float[Tensor, "P N C"]], Tensor]:
-        if loss.terms is None or any(link.structure is None for link, _ in links[start:]):
+        if terms is None or any(link.structure is None for link, _ in links[start:]):
             return torch.func.vmap(run_from(start))
 
         def values(y: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from .errors import InputError, check_batch, check_like, check_params, check_val
 from .factored import per_sample_gradients
 from .finite_difference import difference_gradient
 from .tape import on_tape
-from .types import Batch, Objective, Params, StepFn
+from .types import Batch, Known, Objective, Params, StepFn
 
 ValueFn = Callable[[Params, Batch], Tensor]
 
@@ -48,7 +48,8 @@ def explicit(objective: Objective) -> StepFn:
         return _provider(objective, lambda value: value_and_grad)
     # The rules of a layer and a loss compose to what fits; in training the optimizer looks once more.
     step_fn = _provider(objective, lambda value: derived)
-    return step_fn._replace(per_sample=per_sample_gradients(*objective.parts))
+    facts = {"per_sample": per_sample_gradients(*objective.parts)}
+    return step_fn._replace(known=Known((step_fn.value, step_fn.value_and_grad), facts))
 
 
 def func_grad(objective: Objective) -> StepFn:

@@ -33,66 +33,107 @@ class Update(Protocol):
         """Neither the gradients nor the state are changed."""
 
 
-class Layer(NamedTuple):
-    """A pure function of (params, x), and its hand-derived pullback.
+class Known(NamedTuple):
+    """Facts about certain functions, for algorithms that know a shorter way with them: for speed and never for meaning.
 
-    Two more things a layer may offer, for speed and never for meaning:
-
-    - `backward_params` is `backward` without dx, for the first layer of a network: nobody trains the data.
-    - `structure` is what an algorithm may know of it: "dense" (y = x w + b with these parameters), "elementwise"
-      (y_ij = f(x_ij), no parameters), or the tuple of layers that a `serial` runs one after the other.
+    They are kept with the very functions they are about. Who replaces a function (`layer._replace(backward=mine)`) gets
+    no shortcut that belongs to another.
     """
+
+    of: tuple[Callable[..., Any] | None, ...]
+    facts: dict[str, Any]
+
+    def get(self, name: str, of: tuple[Callable[..., Any] | None, ...]) -> Any:
+        """The fact of that name, or None if there is none about these functions."""
+        return self.facts.get(name) if self.of == of else None
+
+
+NOTHING = Known((), {})
+
+
+class Layer(NamedTuple):
+    """A pure function of (params, x), and its hand-derived pullback."""
 
     init: Init
     forward: Callable[[Params, Tensor], tuple[Tensor, Residuals]]
     backward: Callable[[Residuals, Tensor], tuple[Params, Tensor]]
-    backward_params: Callable[[Residuals, Tensor], Params] | None = None
-    structure: "Structure" = None
+    known: Known = NOTHING
+
+    @property
+    def backward_params(self) -> Callable[[Residuals, Tensor], Params] | None:
+        """`backward` without dx, for the first layer of a network: nobody trains the data."""
+        rule: Callable[[Residuals, Tensor], Params] | None = self.known.get("backward_params", (self.forward, self.backward))
+        return rule
+
+    @property
+    def structure(self) -> "Structure":
+        """What is known of the layer.
+
+        "dense" (y = x w + b with these parameters), "elementwise" (y_ij = f(x_ij), no parameters), the tuple of layers
+        that a `serial` runs one after the other, or None: nothing.
+        """
+        structure: Structure = self.known.get("structure", (self.forward, self.backward))
+        return structure
 
 
 Structure: TypeAlias = Literal["dense", "elementwise"] | tuple[Layer, ...] | None
 
 
 class Loss(NamedTuple):
-    """The same pair, ending in a scalar: the mean over the batch.
-
-    `per_sample`, where there is one, is both at once for N batches of one, for speed and never for meaning:
-    (outputs, targets) -> (values (N,), doutputs), where row n is what sample n alone would give. `terms`, likewise, is
-    the values (N,) alone, whose mean is the value: for algorithms that subtract two values and lose least before the mean.
-    """
+    """The same pair, ending in a scalar: the mean over the batch."""
 
     forward: Callable[[Tensor, Tensor], tuple[Tensor, Residuals]]
     backward: Callable[[Residuals], Tensor]
-    per_sample: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
-    terms: Callable[[Tensor, Tensor], Tensor] | None = None
+    known: Known = NOTHING
+
+    @property
+    def terms(self) -> Callable[[Tensor, Tensor], tuple[Tensor, Residuals]] | None:
+        """`forward` before the mean: (outputs, targets) -> (values (N,), residuals)."""
+        rule: Callable[[Tensor, Tensor], tuple[Tensor, Residuals]] | None
+        rule = self.known.get("terms", (self.forward, self.backward))
+        return rule
+
+    @property
+    def slopes(self) -> Callable[[Residuals], Tensor] | None:
+        """`backward` before the mean: residuals -> doutputs, whose row n is what sample n alone would give."""
+        rule: Callable[[Residuals], Tensor] | None = self.known.get("slopes", (self.forward, self.backward))
+        return rule
 
 
 class Objective(NamedTuple):
-    """What is minimised, and its hand-derived gradient where there is one.
-
-    `parts` are the layer and the loss of a `supervised` one, for algorithms that know a shorter way for these.
-    """
+    """What is minimised, and its hand-derived gradient where there is one."""
 
     value: Callable[[Params, Batch], Tensor]
     value_and_grad: Callable[[Params, Batch], tuple[Tensor, Params]] | None = None
-    parts: tuple[Layer, Loss] | None = None
+    known: Known = NOTHING
+
+    @property
+    def parts(self) -> tuple[Layer, Loss] | None:
+        """The layer and the loss that a `supervised` one was made of."""
+        parts: tuple[Layer, Loss] | None = self.known.get("parts", (self.value, self.value_and_grad))
+        return parts
 
 
 class StepFn(NamedTuple):
     """A gradient provider bound to an objective; calling it is `value_and_grad`.
 
     `value` stands apart so that a line search never pays for a gradient. An optimizer receives the same pair with the
-    batch already bound: functions of the parameters alone. `per_sample`, where there is one, gives what vmapping
-    `value_and_grad` over batches of one would, in less time: values (N,) and gradients with a leading N.
+    batch already bound: functions of the parameters alone.
     """
 
     value: Callable[..., Tensor]
     value_and_grad: Callable[..., tuple[Tensor, Params]]
-    per_sample: Callable[..., tuple[Tensor, Params]] | None = None
+    known: Known = NOTHING
 
     def __call__(self, *arguments: Tree) -> tuple[Tensor, Params]:
         """(params, batch) -> (value, grads)."""
         return self.value_and_grad(*arguments)
+
+    @property
+    def per_sample(self) -> Callable[..., tuple[Tensor, Params]] | None:
+        """What vmapping `value_and_grad` over batches of one would give: values (N,) and gradients with a leading N."""
+        rule: Callable[..., tuple[Tensor, Params]] | None = self.known.get("per_sample", (self.value, self.value_and_grad))
+        return rule
 
 
 class Step(NamedTuple):
@@ -104,15 +145,19 @@ class Step(NamedTuple):
 
 
 class Transformation(NamedTuple):
-    """Gradients to updates: the shape of optax and torchopt.
-
-    `move`, where there is one, is `update` and the addition to the parameters in one pass, for speed and never for
-    meaning: (params, grads, state) -> (params, state).
-    """
+    """Gradients to updates: the shape of optax and torchopt."""
 
     init: Callable[[Params], State]
     update: Update
-    move: Callable[[Params, Params, State], tuple[Params, State]] | None = None
+    known: Known = NOTHING
+
+    @property
+    def move(self) -> Callable[[Params, Params, State], tuple[Params, State]] | None:
+        """`update` and the addition to the parameters in one pass: (params, grads, state) -> (params, state)."""
+        rule: Callable[[Params, Params, State], tuple[Params, State]] | None = self.known.get(
+            "move", (self.init, self.update)
+        )
+        return rule
 
 
 class Optimizer(NamedTuple):

@@ -66,9 +66,9 @@ def test_a_run_of_everything_ends_in_one_self_contained_report(tmp_path):
     for name, flags in SMALL.items():
         assert command_line.main([name, "--output", str(tmp_path), *flags]) == 0
     page = Links((tmp_path / "report.html").read_text())
-    assert page.ids == list(command_line.EXPERIMENTS)
+    assert page.ids == list(SMALL)
     assert all(source.startswith(("data:image/png;base64,", "#")) for source in page.sources)
-    for name in command_line.EXPERIMENTS:
+    for name in SMALL:
         record = json.loads((tmp_path / name / "result.json").read_text())
         observations = (tmp_path / name / "observations.txt").read_text().splitlines()
         assert observations == record["observations"] and observations

@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from helpers import EPS, NO_DATA, classifier, normal, quadratic, same_bits
+from helpers import EPS, NO_DATA, assert_close, classifier, normal, quadratic, same_bits
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -79,7 +79,7 @@ def test_the_exact_search_finds_the_minimum_along_the_gradient_of_a_quadratic(se
     grad = curvatures * w
     (step,) = fn.train(fn.func_grad(quadratic(curvatures)), fn.exact_line_search(lr), w, [torch.zeros(1)])
     assert math.isclose(step.state.alpha, (grad @ grad / (grad @ (curvatures * grad))).item(), rel_tol=1e-6)
-    assert torch.equal(step.params, w - step.state.alpha * grad)
+    assert_close(step.params, w - step.state.alpha * grad, 1e-15)
 
 
 def test_successive_gradients_of_exact_steepest_descent_are_orthogonal():

@@ -30,7 +30,7 @@ def centred():
 
 def quiet_dense(*sizes):
     """A dense layer that does not say so."""
-    return fn.dense(*sizes)._replace(structure=None, backward_params=None)
+    return fn.Layer(*fn.dense(*sizes)[:3])
 
 
 LAYERS = {
@@ -98,7 +98,7 @@ def test_gradients_are_those_of_the_vmapped_rules_and_of_a_loop_over_batches_of_
     values, grads = fn.per_sample(step_fn)(params, batch)
     looped, terms = one_by_one(objective, params, batch)
     for expected_values, expected in (
-        fn.per_sample(step_fn._replace(per_sample=None))(params, batch),
+        fn.per_sample(fn.StepFn(*step_fn[:2]))(params, batch),
         (looped, fn.tree.map(lambda *leaves: torch.stack(leaves), *terms)),
     ):
         assert_close(values, expected_values, ROUNDING)

@@ -98,7 +98,6 @@ CALLS = {
     "breast_cancer": (lambda: fn.data.breast_cancer(generator=seeded()), ()),
     "tree.add": (fn.tree.add, (TREE, TREE)),
     "tree.add_scaled": (lambda x, y: fn.tree.add_scaled(x, 2.0, y), (TREE, TREE)),
-    "tree.scale": (lambda x: fn.tree.scale(2.0, x), (TREE,)),
     "tree.zeros_like": (fn.tree.zeros_like, (TREE,)),
     "tree.clone": (fn.tree.clone, (TREE,)),
     "tree.dot": (fn.tree.dot, (TREE, TREE)),
