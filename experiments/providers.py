@@ -15,11 +15,11 @@ from funcnn.plots import COLORS, DASHES, figure
 class Providers(Options):
     """Trains one network on digits with every gradient provider and compares trajectories and costs."""
 
-    hidden: int = 16
+    hidden: int = 64
     """Sigmoid units in the hidden layer."""
-    lr: float = 0.5
+    lr: float = 1.0
     """Learning rate."""
-    steps: int = 90
+    steps: int = 135
     """Steps of gradient descent."""
     batch_size: int = 32
     """Samples per step."""

@@ -26,18 +26,21 @@ LARGE = 2**20  # multiplications: below, the overhead of oneDNN costs more than 
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
     """The product A B of matrices (M, K) and (K, H)."""
-    return _linear(a, b.T, None) if _onednn_serves(a, b) else a @ b
+    if a.numel() * b.shape[1] < LARGE or not _onednn_serves(a, b):
+        return a @ b
+    return _linear(a, b.T, None)
 
 
 def affine(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
     """The product X W + 1 b of X (N, D), W (D, H) and b (H,)."""
-    return _linear(x, w.T, b) if _onednn_serves(x, w) and not _needs_tape(b) else torch.addmm(b, x, w)
+    if x.numel() * w.shape[1] < LARGE or not _onednn_serves(x, w) or _needs_tape(b):
+        return torch.addmm(b, x, w)
+    return _linear(x, w.T, b)
 
 
 def _onednn_serves(a: Tensor, b: Tensor) -> bool:
     return (
-        a.numel() * b.shape[1] >= LARGE
-        and a.dtype == b.dtype == torch.float32
+        a.dtype == b.dtype == torch.float32
         and a.device.type == b.device.type == "cpu"
         and not _needs_tape(a)
         and not _needs_tape(b)

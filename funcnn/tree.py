@@ -4,7 +4,9 @@ Every function goes through optree with `None` as a leaf, so that a forgotten `N
 that leaves of one tree always pair with the right leaves of another (torch's own pytree orders dicts differently).
 """
 
+import builtins
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 import optree
@@ -14,6 +16,8 @@ from torch import Tensor
 from . import kernels
 from .errors import check_like
 from .types import Tree
+
+SHAPE = attrgetter("shape")
 
 
 def map(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
@@ -76,6 +80,6 @@ def _aligned(tree: Tree, other: Tree, place: str) -> tuple[list[Tensor], list[Te
     """The leaves of two trees, pair by pair, and the function that builds such a tree again."""
     xs, spec = optree.tree_flatten(tree, none_is_leaf=True)
     ys, other_spec = optree.tree_flatten(other, none_is_leaf=True)
-    if spec != other_spec or [x.shape for x in xs] != [y.shape for y in ys]:
+    if spec != other_spec or list(builtins.map(SHAPE, xs)) != list(builtins.map(SHAPE, ys)):
         check_like(place, other, tree)
     return xs, ys, spec.unflatten

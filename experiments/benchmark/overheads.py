@@ -1,12 +1,14 @@
 """What the library itself costs: its import, the loop around a step, and the memory of a step."""
 
-import resource
 import subprocess
 import sys
-from collections.abc import Iterator
-from itertools import repeat
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import accumulate, repeat
+from typing import Any
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 import funcnn as fn
 from experiments.benchmark import peers
@@ -18,10 +20,11 @@ IMPORT = "from time import perf_counter as t; a = t(); import {}; print(t() - a)
 
 
 def run(race: Race, generator: torch.Generator) -> Iterator[Row]:
-    """Seconds of import and of the loop, each against its bar in place of a peer; megabytes against classic PyTorch."""
+    """Seconds of import and of the loop, each against its bar in place of a peer; megabytes against another gradient."""
     yield imports(race)
     yield loop(race)
-    yield memory(race)
+    if race.device == "cpu":
+        yield from memory(race, generator)
 
 
 def imports(race: Race) -> Row:
@@ -48,43 +51,28 @@ def loop(race: Race) -> Row:
     return Row("overheads", "train, per step", "bar of 10 µs", race.threads, middle, 10e-6, *ratios, target=1.0)
 
 
-def memory(race: Race) -> Row:
-    """The growth of a fresh process's peak memory over a few steps at large, in bytes where other rows have seconds."""
-
-    def peak(side: str) -> int:
-        command = [sys.executable, "-m", "experiments.benchmark.overheads", side]
-        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-
-    pairs = [(peak("explicit"), peak("classic")) for _ in range(3)]
-    ours, theirs = (sorted(side)[1] for side in zip(*pairs, strict=True))
-    low, middle, high = sorted(a / b for a, b in pairs)
-    return Row(
-        "overheads",
-        "peak memory, large (MB)",
-        "classic PyTorch",
-        race.threads,
-        ours / 1e6,
-        theirs / 1e6,
-        middle,
-        low,
-        high,
-        1.0,
-    )
-
-
-def _peak_of(side: str) -> int:
-    """Bytes by which five steps raise this process's high-water mark."""
-    objective, params, batch = scene("large", torch.Generator().manual_seed(0), torch.float32, "cpu")
+def memory(race: Race, generator: torch.Generator) -> Iterator[Row]:
+    """The peak of what torch allocates during the first two calls, in megabytes where other rows have seconds."""
+    objective, params, batch = scene("large", generator, torch.float32, race.device)
     steps = fn.train(fn.explicit(objective), fn.sgd(LR), params, repeat(batch))
-    module, step = peers.classic(params, batch, SIZES["large"], LR)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for _ in range(5):
-        if side == "explicit":
-            next(steps)
-        else:
-            step()
-    return 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    _, classic = peers.classic(params, batch, SIZES["large"], LR)
+    yield memory_row("a step, large", "classic PyTorch", peak(partial(next, steps)), peak(classic), race, 1.0)
+    objective, params, batch = scene("middle", generator, torch.float64, race.device)
+    differences, exact = (partial(provider(objective), params, batch) for provider in (fn.finite_difference, fn.func_grad))
+    yield memory_row("finite differences, middle", "torch.func.grad", peak(differences), peak(exact), race, None)
 
 
-if __name__ == "__main__":
-    print(_peak_of(sys.argv[1]))
+def memory_row(what: str, peer: str, ours: int, theirs: int, race: Race, target: float | None) -> Row:
+    """A row in megabytes; allocations are the same in every run, so there is no spread."""
+    ratio, megabytes = ours / theirs, (ours / 1e6, theirs / 1e6)
+    return Row("overheads", f"peak memory of {what} (MB)", peer, race.threads, *megabytes, ratio, ratio, ratio, target)
+
+
+def peak(function: Callable[[], Any]) -> int:
+    """Bytes that two calls hold at most beyond what was held before."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        for _ in range(2):
+            function()
+    assert profiler.profiler is not None
+    changes = [event.nbytes() for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    return max(accumulate(changes))

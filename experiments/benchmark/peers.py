@@ -87,7 +87,7 @@ def opacus_gradients(params: Any, batch: Any, sizes: tuple[int, ...]) -> Callabl
     """Opacus: per-sample gradients by hooks, in the order of the tree's leaves (b, w of each layer)."""
     from opacus import GradSampleModule
 
-    module, criterion = GradSampleModule(network(params, sizes)), nn.CrossEntropyLoss(reduction="sum")
+    module, criterion = GradSampleModule(network(params, sizes), loss_reduction="sum"), nn.CrossEntropyLoss(reduction="sum")
 
     def gradients() -> list[torch.Tensor]:
         module.zero_grad(set_to_none=True)
