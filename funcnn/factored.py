@@ -29,7 +29,7 @@ from torch import Tensor
 
 from . import kernels, tree
 from .errors import InputError, check_batch, check_like, check_params, check_value, describe
-from .models import params_gradient, serial
+from .models import params_rule, serial
 from .objectives import pair
 from .types import Batch, Known, Layer, Loss, Params, Residuals, Tree
 
@@ -75,6 +75,7 @@ def backpropagation(layer: Layer, loss: Loss) -> Callable[[Params, Batch], tuple
         InputError: what the explicit provider refuses.
     """
     network, sample_losses = unsummed(layer), _sample_losses(loss)
+    gradients = params_rule(network)
 
     def values_and_gradients(params: Params, batch: Batch) -> tuple[Tensor, Factored]:
         check_params(params)
@@ -82,7 +83,7 @@ def backpropagation(layer: Layer, loss: Loss) -> Callable[[Params, Batch], tuple
         inputs, targets = pair(batch)
         outputs, residuals = network.forward(params, inputs)
         values, doutputs = sample_losses(outputs, targets)
-        return values, params_gradient(network, residuals, doutputs)
+        return values, gradients(residuals, doutputs)
 
     return values_and_gradients
 
@@ -132,7 +133,7 @@ def _vmapped_layer(layer: Layer) -> Layer:
         kept, params = residuals
 
         def alone(kept: Residuals, row: Tensor) -> Params:
-            grads = params_gradient(layer, kept, row[None])
+            grads = params_rule(layer)(kept, row[None])
             check_like("grads", grads, params)
             return grads
 

@@ -78,8 +78,10 @@ def _onednn(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
 
 def _linear(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
     """The product X W^T + 1 b of X (N, D), W (H, D) and b (H,)."""
-    linear = torch.ops.funcnn.linear if isinstance(x, FakeTensor) else _onednn
-    y: Tensor = linear(x, w, b)
+    if not isinstance(x, FakeTensor):
+        return _onednn(x, w, b)
+    # oneDNN copies a transposed x; said in the graph, Inductor writes x in that order to begin with.
+    y: Tensor = torch.ops.funcnn.linear(x.contiguous(), w, b)
     return y
 
 

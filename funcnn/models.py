@@ -26,6 +26,7 @@ def serial(*layers: Layer) -> Layer:
     if not layers:
         raise InputError("serial(*layers)", "none", "at least one layer")
     first, *rest = layers
+    first_params_rule = params_rule(first)
 
     def init(generator: Generator, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Params:
         return tuple(layer.init(generator, dtype=dtype, device=device) for layer in layers)
@@ -57,7 +58,7 @@ def serial(*layers: Layer) -> Layer:
 
     def backward_params(residuals: Residuals, dy: Tensor) -> Params:
         grads, dy = backward_rest(residuals, dy)
-        return (params_gradient(first, residuals[0], dy), *grads)
+        return (first_params_rule(residuals[0], dy), *grads)
 
     facts = {"backward_params": backward_params, "structure": layers}
     return Layer(init, forward, backward, Known((forward, backward), facts))
@@ -70,9 +71,9 @@ def chain(layer: Layer, params: Params) -> list[tuple[Layer, Params]]:
     return [link for inner, own in zip(layer.structure, params, strict=True) for link in chain(inner, own)]
 
 
-def params_gradient(layer: Layer, residuals: Residuals, dy: Tensor) -> Params:
-    """dL/dparams alone, without dL/dx where the layer knows how to do without."""
-    return layer.backward_params(residuals, dy) if layer.backward_params else layer.backward(residuals, dy)[0]
+def params_rule(layer: Layer) -> Callable[[Residuals, Tensor], Params]:
+    """The rule (residuals, dy) -> dL/dparams alone, without dL/dx where the layer knows how to do without."""
+    return layer.backward_params or (lambda residuals, dy: layer.backward(residuals, dy)[0])
 
 
 def apply(layer: Layer, params: Params, x: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from .errors import InputError, describe
-from .models import apply, params_gradient
+from .models import apply, params_rule
 from .types import Batch, Known, Layer, Loss, Objective, Params
 
 
@@ -24,6 +24,7 @@ def supervised(layer: Layer, loss: Loss) -> Objective:
     Raises (when evaluated):
         InputError: the batch is no pair; whatever the layer and the loss refuse.
     """
+    gradient = params_rule(layer)
 
     def value(params: Params, batch: Batch) -> Tensor:
         inputs, targets = pair(batch)
@@ -33,7 +34,7 @@ def supervised(layer: Layer, loss: Loss) -> Objective:
         inputs, targets = pair(batch)
         outputs, residuals = layer.forward(params, inputs)
         loss_value, loss_residuals = loss.forward(outputs, targets)
-        return loss_value, params_gradient(layer, residuals, loss.backward(loss_residuals))
+        return loss_value, gradient(residuals, loss.backward(loss_residuals))
 
     return Objective(value, value_and_grad, Known((value, value_and_grad), {"parts": (layer, loss)}))
 

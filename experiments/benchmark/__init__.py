@@ -104,7 +104,8 @@ def show(table: Table) -> None:
     shown = RichTable(*table.columns, title=table.caption)
     for row in table.rows:
         shown.add_row(*row)
-    Console().print(shown)
+    terminal = Console()
+    (terminal if terminal.is_terminal else Console(width=160)).print(shown)
 
 
 def observations(rows: list[Row], growths: list[Any]) -> list[str]:

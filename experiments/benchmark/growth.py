@@ -51,9 +51,10 @@ def measure(axis: int, samples: int, sizes: list[int], generator: torch.Generato
     modules: list[nn.Module] = []
     for before, after in zip(sizes[:-1], sizes[1:], strict=True):
         modules += [nn.Linear(before, after), nn.Sigmoid()]
-    module = nn.Sequential(*modules[:-1]).to(device)
+    module = nn.Sequential(*modules[:-1]).to(device=device, dtype=torch.float32)
     copy_params(params, module)
-    batch = (torch.randn(samples, sizes[0], generator=generator).to(device), torch.zeros(samples).long().to(device))
+    inputs = torch.randn(samples, sizes[0], generator=generator, dtype=torch.float32)
+    batch = (inputs.to(device), torch.zeros(samples, dtype=torch.int64, device=device))
     step_fn = fn.explicit(fn.supervised(layer, fn.softmax_cross_entropy()))
     sides = {
         "explicit": partial(next, fn.train(step_fn, fn.sgd(LR), params, repeat(batch))),
@@ -68,7 +69,7 @@ def measure(axis: int, samples: int, sizes: list[int], generator: torch.Generato
 
 def matmul_rate(device: str) -> float:
     """The best rate of this machine: products of square matrices, as the library computes them."""
-    a = torch.randn(1024, 1024, device=device)
+    a = torch.randn(1024, 1024, dtype=torch.float32, device=device)
     layer, params = fn.dense(1024, 1024), {"w": a, "b": a[0]}
     timing = interleaved({"product": lambda: fn.apply(layer, params, a)}, rounds=9, device=device)
     return 2 * 1024**3 / min(timing.rounds["product"])
@@ -84,7 +85,7 @@ def slope(path: list[Point], side: str) -> float:
 
 def draw(growth: dict[str, Any]) -> tuple[Any, str]:
     """Time per step on logarithmic axes, the matmul bound under it, the slopes in the legend."""
-    drawing, axes = figure(4, height=3.6)
+    drawing, axes = figure(len(growth["points"]), height=3.6)
     for axis, (name, path) in zip(axes, growth["points"].items(), strict=True):
         x = [point["x"] for point in path]
         for side, color, dash in (("classic", COLORS[5], "-"), ("explicit", COLORS[1], "--")):

@@ -1,0 +1,117 @@
+import json
+
+import pytest
+import torch
+
+import experiments.benchmark as benchmark
+import funcnn as fn
+from experiments import __main__ as command_line
+from experiments.benchmark import differences, growth, overheads, peers, steps
+from experiments.benchmark.measure import SIZES, Race, Row
+from experiments.benchmark.measure import relative_error as error
+
+RACE = Race(1, "cpu")
+ROW = Row("step", "eager, tiny", "classic PyTorch", 1, 50e-6, 100e-6, 0.5, 0.45, 0.55, 0.6)
+
+
+def generator():
+    return torch.Generator().manual_seed(0)
+
+
+def test_two_sides_that_differ_are_never_timed():
+    same = ([torch.ones(2)], [torch.tensor([1.0, 1.1])], 1e-3)
+    with pytest.raises(RuntimeError, match="ours and theirs differ by 9.1e-02"):
+        RACE("s", "w", "theirs", lambda: pytest.fail("timed"), lambda: pytest.fail("timed"), same=same)
+
+
+def test_a_ratio_is_of_times_per_unit_of_work():
+    same = ([torch.ones(1)], [torch.ones(1)], 0.0)
+    work = torch.randn(200, 200)
+    row = RACE("s", "w", "p", lambda: work @ work, lambda: work @ work, same=same, rounds=3, per_call=(1, 0.01))
+    assert row.low <= row.ratio <= row.high
+    assert row.theirs > 10 * row.ours and row.ratio < 0.1  # theirs did a hundredth of the work in the same time
+
+
+def test_the_error_is_relative_to_the_largest_entry():
+    assert error(torch.tensor([1.0, 4.0]), torch.tensor([1.0, 5.0])) == pytest.approx(0.2)
+    assert error(torch.zeros(2), torch.zeros(2)) == 0
+
+
+def test_every_size_has_a_target_and_a_scene_of_its_shape():
+    assert SIZES.keys() == steps.COMPILED.keys()
+    for size, (count, features, hidden, classes) in SIZES.items():
+        _, params, (inputs, targets) = steps.scene(size, generator(), torch.float32, "cpu")
+        assert inputs.shape == (count, features) and targets.shape == (count,)
+        assert params[0]["w"].shape == (features, hidden) and params[2]["w"].shape == (hidden, classes)
+
+
+def test_the_peers_compute_what_we_compute():
+    objective, params, batch = steps.scene("tiny", generator(), torch.float64, "cpu")
+    module, classic = peers.classic(params, batch, SIZES["tiny"], 0.1)
+    classic()
+    (step,) = fn.train(fn.explicit(objective), fn.sgd(0.1), params, [batch])
+    assert max(map(error, fn.tree.leaves(step.params), peers.leaves(module))) < 1e-12
+    x = differences.flat([torch.arange(3.0)])
+    assert error(differences.loop(lambda x: (x**3).sum(), x, 3), 3 * x**2) < 1e-9
+
+
+def test_the_loop_of_train_does_what_it_is_timed_for():
+    row = overheads.loop(RACE)
+    assert row.ours > 0 and row.target == 1.0 and row.low <= row.ratio <= row.high
+
+
+def test_peak_memory_counts_what_is_held_at_once():
+    def call():
+        first, second = torch.empty(10**6, dtype=torch.float64), torch.empty(10**6, dtype=torch.float64)
+        del first
+        return second.sum()
+
+    assert 16e6 <= overheads.peak(call) < 17e6
+
+
+def test_the_slope_of_a_power_law_is_its_exponent():
+    path = [growth.Point(x, x, x, 3e-6 * x**2, 5e-6 * x**0.5) for x in (1, 10, 100, 1000)]
+    assert growth.slope(path, "explicit") == pytest.approx(2) and growth.slope(path, "classic") == pytest.approx(0.5)
+
+
+def test_a_point_of_growth_counts_its_products():
+    point = growth.measure(1, 8, [4, 3, 2], generator(), "cpu")
+    assert point.x == 4 and point.parameters == 4 * 3 + 3 + 3 * 2 + 2
+    assert point.flops == 2 * 8 * (2 * 12 + 3 * 6)
+    assert point.explicit > 0 and point.classic > 0
+
+
+def test_the_table_says_what_is_reached():
+    missed = ROW._replace(what="eager, large", ratio=0.7)
+    assert benchmark.cells(ROW)[-1] == "yes" and benchmark.cells(missed)[-1] == "no"
+    assert benchmark.cells(ROW._replace(target=None))[-2:] == ["", ""]
+    lines = benchmark.observations([ROW, missed], [])
+    assert lines[0].startswith("1 of 2 targets are reached") and "eager, large" in lines[0]
+
+
+def test_what_moved_is_what_leaves_the_quartiles(tmp_path):
+    earlier = tmp_path / "result.json"
+    earlier.write_text(json.dumps({"numbers": {"rows": [ROW._asdict()]}}))
+    slower = ROW._replace(ratio=0.9, low=0.8, high=1.0)
+    assert "0.5 to 0.9" in benchmark.moved([slower], earlier)[0]
+    assert "nothing" in benchmark.moved([ROW._replace(ratio=0.52, low=0.5, high=0.6)], earlier)[0]
+    assert benchmark.moved([slower], None) == []
+
+
+def test_the_figures_have_their_axes():
+    figure, _ = benchmark.draw([ROW, ROW._replace(threads=2, target=None)])
+    assert "time of ours / time of the peer" in figure.axes[0].get_xlabel()
+    point = growth.Point(1, 2, 3, 4e-6, 5e-6)._asdict()
+    found = {"points": {"width": [point] * 2}, "slopes": {"width": {"explicit": 1.0, "classic": 1.0}}, "threads": 1}
+    figure, _ = growth.draw(found | {"flops per second": 1e9})
+    assert figure.axes[0].get_xlabel() == "width" and "µs" in figure.axes[0].get_ylabel()
+
+
+@pytest.mark.parametrize("arguments", [["--threads", "0"], ["--compare", "nowhere.json"], ["--sections", "nope"]])
+def test_bad_options_get_one_line_and_exit_code_2(capsys, arguments):
+    assert command_line.main(["benchmark", *arguments]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_benchmark_runs_only_when_it_is_named(capsys):
+    assert {"benchmark"} == command_line.BY_NAME_ONLY < command_line.EXPERIMENTS.keys()
