@@ -95,11 +95,11 @@ def in_unit_interval(place: str, x: Tensor) -> Tensor:
 
     Under vmap no value can be looked at: there the entries outside become NaN, which no one takes for a number.
     """
-    inside = (x >= 0) & (x <= 1)
     try:
-        everywhere = bool(inside.all())
+        smallest, largest = torch.aminmax(x)
+        inside = 0 <= smallest and largest <= 1
     except RuntimeError:
-        return torch.where(inside, x, torch.nan)
-    if not everywhere:
-        raise InputError(place, f"values from {x.min():g} to {x.max():g}", "values from 0 to 1")
+        return torch.where((x >= 0) & (x <= 1), x, torch.nan)
+    if not inside:
+        raise InputError(place, f"values from {smallest:g} to {largest:g}", "values from 0 to 1")
     return x

@@ -21,7 +21,8 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd import forward_ad
 
-LARGE = 2**20  # multiplications: below, the overhead of oneDNN costs more than its speed saves
+LARGE = 2**21  # multiplications: below, the overhead of oneDNN costs more than its speed saves
+NARROW = 8  # a side shorter than this makes the product one of vectors, which only memory limits
 
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
@@ -40,7 +41,8 @@ def affine(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
 
 def _onednn_serves(a: Tensor, b: Tensor) -> bool:
     return (
-        a.dtype == b.dtype == torch.float32
+        min(*a.shape, b.shape[1]) >= NARROW
+        and a.dtype == b.dtype == torch.float32
         and a.device.type == b.device.type == "cpu"
         and not _needs_tape(a)
         and not _needs_tape(b)

@@ -110,20 +110,28 @@ def binary_cross_entropy() -> Loss:
         InputError: targets of another shape or dtype than the outputs; values outside [0, 1] (NaN under vmap).
     """
 
-    def terms(outputs: Tensor, targets: Tensor) -> tuple[Float[Tensor, " N"], Residuals]:
+    def entropy(outputs: Tensor, targets: Tensor) -> tuple[Float[Tensor, "*shape"], Residuals]:
         _check(outputs, targets)
         p, y = in_unit_interval("outputs", outputs), in_unit_interval("targets", targets)
-        tiny = torch.finfo(p.dtype).tiny
-        log_likelihood = y * p.clamp(min=tiny).log() + (1 - y) * (1 - p).clamp(min=tiny).log()
-        return -log_likelihood.flatten(1).mean(1), (p, y)
-
-    def slopes(residuals: tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]) -> Float[Tensor, "*shape"]:
-        p, y = residuals
         q, tiny = 1 - p, torch.finfo(p.dtype).tiny
+        # lerp(a, b, y) = (1 - y) a + y b
+        return torch.lerp(q.clamp(min=tiny).log(), p.clamp(min=tiny).log(), y).neg(), (p, q, y)
+
+    def terms(outputs: Tensor, targets: Tensor) -> tuple[Float[Tensor, " N"], Residuals]:
+        values, residuals = entropy(outputs, targets)
+        return values.flatten(1).mean(1), residuals
+
+    def forward(outputs: Tensor, targets: Tensor) -> tuple[Float[Tensor, ""], Residuals]:
+        values, residuals = entropy(outputs, targets)
+        return values.mean(), residuals
+
+    def slopes(residuals: tuple[Tensor, Tensor, Tensor]) -> Float[Tensor, "*shape"]:
+        p, q, y = residuals
+        tiny = torch.finfo(p.dtype).tiny
         dp = (1 - y) * (q >= tiny) / q.clamp(min=tiny) - y * (p >= tiny) / p.clamp(min=tiny)
         return dp / p[0].numel()
 
-    return mean(terms, slopes)
+    return mean(terms, slopes, forward=forward)
 
 
 def softmax_cross_entropy(clip: float | None = None) -> Loss:

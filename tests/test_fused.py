@@ -123,3 +123,13 @@ def test_a_fused_step_is_a_loop_away_from_training():
         params, state, value = step(params, state, batch)
         values.append(value.item())
     assert values[-1] < 0.5 * values[0]
+
+
+def test_a_check_of_values_compiles_to_nan():
+    layer = fn.perceptron(3)
+    step_fn = fn.explicit(fn.supervised(layer, fn.binary_cross_entropy()))
+    params, inputs, targets = layer.init(seeded()), normal(4, 3), torch.ones(4, 1)
+    (expected,) = last_of_train(step_fn, fn.sgd(0.5), params, [(inputs, targets)])
+    step = fn.fused(step_fn, fn.sgd(0.5))
+    assert_close(step(params, (), (inputs, targets)), expected, 1e-13)
+    assert step(params, (), (inputs, 2 * targets)).value.isnan()

@@ -6,7 +6,7 @@ from torch.autograd import forward_ad
 import funcnn as fn
 from funcnn import kernels
 
-M, K, H = 128, 128, 96  # large enough for oneDNN
+M, K, H = 128, 128, 128  # large enough for oneDNN
 LAYOUTS = {
     "rows": lambda x: x.contiguous(),
     "columns": lambda x: x.T.contiguous().T,
@@ -46,7 +46,9 @@ def test_products_are_as_accurate_as_those_of_torch(onednn, layout):
 
 
 def test_small_products_and_other_dtypes_are_plain(onednn):
-    for a, b in ((normal(4, 5, dtype=torch.float32), normal(5, 3, dtype=torch.float32)), matrices(torch.float64)[:2]):
+    small = normal(4, 5, dtype=torch.float32), normal(5, 3, dtype=torch.float32)
+    narrow = normal(1, 2048, dtype=torch.float32), normal(2048, 1024, dtype=torch.float32)
+    for a, b in (small, narrow, matrices(torch.float64)[:2]):
         assert torch.equal(kernels.matmul(a, b), a @ b)
     assert not onednn
 

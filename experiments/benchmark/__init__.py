@@ -139,16 +139,20 @@ def moved(rows: list[Row], earlier: Path | None) -> list[str]:
 
 
 def draw(rows: list[Row]) -> tuple[Any, str]:
-    """Every ratio as a bar with its quartiles, and its target as a mark."""
-    drawing, (axis,) = figure(1, height=1.2 + 0.22 * len(rows))
-    names = [f"{row.what} / {row.peer}, {row.threads}" for row in rows]
-    spread = [[row.ratio - row.low for row in rows], [row.high - row.ratio for row in rows]]
-    axis.barh(names, [row.ratio for row in rows], xerr=spread, color=[COLORS[row.threads % 2] for row in rows], height=0.7)
-    aimed = [(name, row.target) for name, row in zip(names, rows, strict=True) if row.target is not None]
-    axis.plot([target for _, target in aimed], [name for name, _ in aimed], "k|", markersize=9, label="target")
+    """Every ratio as a point with its quartiles, and its target as a mark."""
+    names = list(dict.fromkeys(f"{row.what} / {row.peer}" for row in rows))
+    drawing, (axis,) = figure(1, height=1.4 + 0.2 * len(names))
+    for offset, threads in enumerate(sorted({row.threads for row in rows})):
+        own = [row for row in rows if row.threads == threads]
+        y = [names.index(f"{row.what} / {row.peer}") + 0.25 * offset for row in own]
+        spread = [[row.ratio - row.low for row in own], [row.high - row.ratio for row in own]]
+        label = f"{threads} thread{'s' if threads > 1 else ''}, with quartiles"
+        marker, color = "os^D"[offset % 4], COLORS[offset % len(COLORS)]
+        axis.errorbar([row.ratio for row in own], y, xerr=spread, fmt=marker, markersize=4, color=color, label=label)
+    aimed = {names.index(f"{row.what} / {row.peer}"): row.target for row in rows if row.target is not None}
+    axis.plot(list(aimed.values()), list(aimed), "k|", markersize=11, label="target, at most")
     axis.axvline(1, color="black", linewidth=0.8)
-    axis.set(xscale="log", xlabel="time of ours / time of the peer")
-    axis.invert_yaxis()
-    axis.tick_params(axis="y", labelsize="x-small")
-    axis.legend(frameon=False)
-    return drawing, "Ratios with their quartiles; marks show the targets. Left of 1 ours is faster."
+    axis.set(xscale="log", xlabel="time of ours / time of the peer", ylim=(len(names) - 0.3, -0.7))
+    axis.set_yticks(range(len(names)), names, fontsize="x-small")
+    drawing.legend(frameon=False, fontsize="small", loc="outside lower center", ncols=3)
+    return drawing, "Ratios with their quartiles, and the targets. Left of 1 ours is faster."
