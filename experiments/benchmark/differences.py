@@ -50,6 +50,8 @@ def differences_of(size: str, target: float, race: Race, generator: torch.Genera
     if size == "middle":
         return
     yield gradcheck(race, what, ours, value, x)
+    if race.device != "cpu":
+        return
     if peers.installed("scipy"):
         theirs = partial(peers.scipy_gradient, value, x)
         yield race("differences", what, "SciPy", ours, theirs, same=([ours()], [theirs()], 1e-6), rounds=3)
