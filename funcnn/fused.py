@@ -54,9 +54,12 @@ def fused(
             values.append(value)
         return Step(params, state, torch.stack(values) if steps > 1 else values[0])
 
-    def check(params: Params, batch: Batch) -> None:
+    def check(params: Params, state: State, batch: Batch) -> None:
         check_params(params)
         check_batch(batch)
+        for leaf in tree.leaves(state):
+            if not isinstance(leaf, Tensor):
+                raise InputError("state", describe(leaf), "tensors alone: compiled code would go on with the first number")
         for leaf in tree.leaves(batch) if steps > 1 else []:
             if leaf.ndim < 2 or leaf.shape[0] != steps:
                 raise InputError("batch", describe(leaf), f"{steps} batches stacked along a leading axis")
@@ -65,15 +68,19 @@ def fused(
         arguments = (params, optimizer.init(params) if state is None else state, batch)
         leaves: list[Any]
         leaves, spec = optree.tree_flatten(arguments, none_is_leaf=True)  # type: ignore[arg-type]
-        signature = (spec, [(x.shape, x.stride(), x.dtype, x.device) if isinstance(x, Tensor) else None for x in leaves])
+        signature = (spec, [_layout(x) if isinstance(x, Tensor) else None for x in leaves])
         for known, run, unflatten in compiled:
             if known == signature:
                 return unflatten(run(leaves))
-        check(params, batch)
+        check(*arguments)
         compiled.append((signature, *_compile(eager, arguments, leaves)))
         return call(params, state, batch)
 
     return call
+
+
+def _layout(x: Tensor) -> tuple[Any, ...]:
+    return x.shape, x.stride(), x.dtype, x.device, x.requires_grad
 
 
 def _compile(
@@ -95,19 +102,25 @@ def _compile(
     except InputError:
         raise
     except Exception as error:
-        needs = f"ones that torch can trace without looking at values ({str(error).splitlines()[0]})"
-        raise InputError("step_fn, optimizer_fn", "a step that depends on values", needs) from error
+        needs = f"one that takes every tensor as an argument, without looking at values ({str(error).splitlines()[0]})"
+        raise InputError("step_fn, optimizer_fn", "a step that torch cannot trace", needs) from error
     (unflatten,) = unflatten_step
+    tracked = any(leaf.requires_grad for leaf in leaves)
     try:
-        function = torch._inductor.compile(graph, list(leaves), options=_options(leaves))
+        function = torch._inductor.compile(graph, [leaf.detach() for leaf in leaves], options=_options(leaves))
     except Exception as error:
         if not _lacks_compiler(error):
             raise
         warnings.warn("fused: no C++ compiler was found, so the step runs eagerly; install one, such as g++", stacklevel=4)
         return (lambda leaves: flat(*leaves)), unflatten
     on_gpu = any(leaf.is_cuda for leaf in leaves)
-    # CUDA graphs write their results to the same memory at each run: what the caller keeps must be a copy.
-    return (lambda leaves: [x.clone() for x in function(*leaves)] if on_gpu else function(*leaves)), unflatten
+
+    def run(leaves: list[Tensor]) -> list[Tensor]:
+        results = function(*(leaf.detach() for leaf in leaves)) if tracked else function(*leaves)
+        # CUDA graphs write their results to the same memory at each run: what the caller keeps must be a copy.
+        return [x.clone() for x in results] if on_gpu else results
+
+    return run, unflatten
 
 
 def _options(leaves: list[Tensor]) -> dict[str, Any]:

@@ -106,8 +106,16 @@ def test_the_number_of_steps_must_be_positive(as_users_run_it, steps):
 def test_what_cannot_be_compiled_is_refused(as_users_run_it):
     objective, params, batch = classifier()
     step_fn = fn.explicit(objective)
-    with pytest.raises(fn.InputError, match="without looking at values"):
+    with pytest.raises(fn.InputError, match="tensors alone"):
         fn.fused(step_fn, fn.line_search())(params, None, batch)
+
+    def descend_if_large(at, params, state):
+        value, grads = at(params)
+        return fn.Step(fn.tree.add(params, grads) if value > 1 else params, (), value)
+
+    looking = fn.Optimizer(lambda params: (), descend_if_large)
+    with pytest.raises(fn.InputError, match="without looking at values"):
+        fn.fused(step_fn, looking)(params, None, batch)
     with pytest.raises(fn.InputError, match="3 batches stacked along a leading axis"):
         fn.fused(step_fn, fn.sgd(0.5), steps=3)(params, None, batch)
     with pytest.raises(fn.InputError, match=r"params\[0\]\['w'\].*floating tensor"):
@@ -133,3 +141,24 @@ def test_a_check_of_values_compiles_to_nan():
     step = fn.fused(step_fn, fn.sgd(0.5))
     assert_close(step(params, (), (inputs, targets)), expected, 1e-13)
     assert step(params, (), (inputs, 2 * targets)).value.isnan()
+
+
+def test_tracked_parameters_give_plain_results():
+    objective, params, batch = classifier()
+    tracked = fn.tree.map(lambda leaf: leaf.clone().requires_grad_(), params)
+    step = fn.fused(fn.explicit(objective), fn.sgd(0.5))
+    result = step(tracked, (), batch)
+    assert not any(leaf.requires_grad for leaf in fn.tree.leaves(result))
+    assert_close(result, step(params, (), batch), 1e-14)
+
+
+def test_what_compiled_code_would_freeze_is_refused(as_users_run_it):
+    objective, params, batch = classifier()
+    weights = torch.ones(4)
+    closing = fn.Objective(lambda params, batch: (params["w"] * weights).sum())
+    with pytest.raises(fn.InputError, match="takes every tensor as an argument"):
+        fn.fused(fn.func_grad(closing), fn.sgd(0.5))({"w": torch.ones(4)}, (), batch)
+
+    counting = fn.Transformation(lambda params: 0, lambda grads, state, *, params: (grads, state + 1))
+    with pytest.raises(fn.InputError, match="state: got 0, needs tensors alone"):
+        fn.fused(fn.explicit(objective), counting)(params, None, batch)
