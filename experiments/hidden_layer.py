@@ -6,8 +6,8 @@ from pathlib import Path
 from torch import nn
 
 import funcnn as fn
-from experiments.classic import compare
-from experiments.options import Options, require_positive
+from experiments.comparison import compare
+from experiments.options import Options
 from experiments.result import Result
 
 
@@ -25,11 +25,6 @@ class HiddenLayer(Options):
     """Samples per step."""
     mnist: Path | None = None
     """A folder with the four files of MNIST or Fashion-MNIST, to train on in place of scikit-learn's digits."""
-
-    def __post_init__(self) -> None:
-        """Raises BadOption for an option that is not positive."""
-        super().__post_init__()
-        require_positive(self, "hidden", "lr", "epochs", "batch_size")
 
 
 def run(options: HiddenLayer) -> Result:

@@ -1,6 +1,6 @@
 """What every experiment can be told: a dataclass that tyro turns into command-line flags, defaults and help included."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
@@ -25,7 +25,11 @@ class Options:
     """Folder for the figures, the numbers, the observations and report.html."""
 
     def __post_init__(self) -> None:
-        """Raises BadOption for an option that no run could honour, before anything runs."""
+        """Raises BadOption for what no run could honour; every number but the seed must be positive."""
+        for field in fields(self):
+            number = getattr(self, field.name)
+            if field.name != "seed" and isinstance(number, (int, float)) and not 0 < number < float("inf"):
+                raise BadOption(f"{field.name}: got {number}, needs a positive number")
         if not 0 <= self.seed < 2**63:
             raise BadOption(f"seed: got {self.seed}, needs an integer from 0 to 2^63 - 1")
         if self.output.exists() and not self.output.is_dir():
@@ -43,11 +47,3 @@ class Options:
     def generator(self) -> torch.Generator:
         """A fresh generator: the same seed gives the same run."""
         return torch.Generator().manual_seed(self.seed)
-
-
-def require_positive(options: Options, *names: str) -> None:
-    """Raises BadOption unless the named options are positive and finite."""
-    for name in names:
-        number = getattr(options, name)
-        if not 0 < number < float("inf"):
-            raise BadOption(f"{name}: got {number}, needs a positive number")

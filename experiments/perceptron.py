@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from torch import nn
 
 import funcnn as fn
-from experiments.classic import compare
-from experiments.options import Options, require_positive
+from experiments.comparison import compare
+from experiments.options import Options
 from experiments.result import Result
 
 
@@ -20,11 +20,6 @@ class Perceptron(Options):
     """How often every sample is seen."""
     batch_size: int = 32
     """Samples per step."""
-
-    def __post_init__(self) -> None:
-        """Raises BadOption for an option that is not positive."""
-        super().__post_init__()
-        require_positive(self, "lr", "epochs", "batch_size")
 
 
 def run(options: Perceptron) -> Result:

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 import funcnn as fn
-from experiments.options import Options, require_positive
+from experiments.options import Options
 from experiments.result import Result, Table
 from experiments.timing import Timing, interleaved
 from funcnn.plots import COLORS, DASHES, figure
@@ -24,11 +24,6 @@ class Providers(Options):
     batch_size: int = 32
     """Samples per step."""
 
-    def __post_init__(self) -> None:
-        """Raises BadOption for an option that is not positive."""
-        super().__post_init__()
-        require_positive(self, "hidden", "lr", "steps", "batch_size")
-
 
 def run(options: Providers) -> Result:
     """Every provider's losses, its distance from the explicit one, and the time of a step."""
@@ -41,27 +36,23 @@ def run(options: Providers) -> Result:
     while len(batches) < options.steps:
         batches += fn.minibatches(data.train, options.batch_size, generator=generator)
 
+    batches = batches[: options.steps]
+
     step_fns = {name: provider(objective) for name, provider in fn.PROVIDERS.items()}
-    paths = {name: list(fn.train(f, fn.sgd(options.lr), start, batches[: options.steps])) for name, f in step_fns.items()}
+    paths = {name: list(fn.train(step_fn, fn.sgd(options.lr), start, batches)) for name, step_fn in step_fns.items()}
     losses = {name: [step.value.item() for step in path] for name, path in paths.items()}
     distances = {
         name: [fn.tree.max_difference(a.params, b.params).item() for a, b in zip(path, paths["explicit"], strict=True)]
         for name, path in paths.items()
     }
-    timing = interleaved(
-        {name: partial(f, start, batches[0]) for name, f in step_fns.items()}, rounds=9, device=options.device
-    )
+    sides = {name: partial(step_fn, start, batches[0]) for name, step_fn in step_fns.items()}
+    timing = interleaved(sides, rounds=9, device=options.device)
     count = sum(leaf.numel() for leaf in fn.tree.leaves(start))
     return Result(
         "Providers: six ways to one gradient",
         f"Sizes {data.train[0].shape[1]}, {options.hidden}, 10 ({count} parameters) on digits: {options.steps} steps of "
         f"gradient descent on minibatches of {options.batch_size}, once with each gradient provider.",
-        numbers={
-            "parameters": count,
-            "loss per step": losses,
-            "distance from explicit": distances,
-            "seconds": timing.rounds,
-        },
+        numbers={"loss per step": losses, "distance from explicit": distances, "seconds": timing.rounds},
         observations=_observations(losses, distances, timing, count),
         figures={"trajectories": _trajectories(losses, distances), "cost": _cost(timing)},
         tables=[_table(losses, distances, timing)],
@@ -69,30 +60,26 @@ def run(options: Providers) -> Result:
 
 
 def _observations(losses: Any, distances: Any, timing: Timing, count: int) -> list[str]:
-    derived = [name for name in distances if not name.endswith("difference")]
-    others = [name for name in distances if name.endswith("difference")]
-    exact, farthest = max(max(distances[name]) for name in derived), max(others, key=lambda name: max(distances[name]))
-    nearest = min(others, key=lambda name: max(distances[name]))
-    slowest = max(timing.rounds, key=timing.seconds)
+    largest = {name: max(path) for name, path in distances.items()}
+    derived = [name for name in largest if not name.endswith("difference")]
+    ranked = sorted((name for name in largest if name not in derived), key=lambda name: largest[name])
+    costs = {name: timing.ratio(name, "explicit")[0] for name in timing.rounds}
+    slowest = max(costs, key=lambda name: costs[name])
     return [
-        f"{', '.join(derived)} agree to {exact:.1e} in every parameter over {len(losses['explicit'])} steps; the loss "
-        f"falls from {losses['explicit'][0]:.3f} to {losses['explicit'][-1]:.3f}.",
-        f"Of the finite differences {nearest} stays closest, within {max(distances[nearest]):.1e}, and {farthest} strays "
-        f"the farthest, {max(distances[farthest]):.1e}.",
-        f"A gradient by {slowest} costs {timing.ratio(slowest, 'explicit')[0]:.0f} explicit ones, for {count} parameters; "
-        f"func_grad costs {timing.ratio('func_grad', 'explicit')[0]:.1f} and autograd "
-        f"{timing.ratio('autograd', 'explicit')[0]:.1f}.",
+        f"{', '.join(derived)} agree to {max(largest[name] for name in derived):.1e} in every parameter over "
+        f"{len(losses['explicit'])} steps; the loss goes from {losses['explicit'][0]:.3f} to {losses['explicit'][-1]:.3f}.",
+        f"Of the finite differences {ranked[0]} stays closest, within {largest[ranked[0]]:.1e}, and {ranked[-1]} strays "
+        f"the farthest, {largest[ranked[-1]]:.1e}.",
+        f"A gradient by {slowest} costs {costs[slowest]:.0f} explicit ones, for {count} parameters; func_grad costs "
+        f"{costs['func_grad']:.1f} and autograd {costs['autograd']:.1f}.",
     ]
 
 
 def _table(losses: Any, distances: Any, timing: Timing) -> Table:
     rows = []
-    for name in losses:
-        ratio, low, high = timing.ratio(name, "explicit")
-        cost = f"{ratio:.1f} ({low:.1f} to {high:.1f})"
-        rows.append(
-            [name, f"{losses[name][-1]:.6f}", f"{max(distances[name]):.1e}", f"{1e6 * timing.seconds(name):.0f}", cost]
-        )
+    for name, path in losses.items():
+        cost = "{:.1f} ({:.1f} to {:.1f})".format(*timing.ratio(name, "explicit"))
+        rows.append([name, f"{path[-1]:.6f}", f"{max(distances[name]):.1e}", f"{1e6 * timing.seconds(name):.0f}", cost])
     columns = ["provider", "last loss", "largest distance from explicit", "µs per gradient", "times explicit (quartiles)"]
     return Table("Every provider on the same batches", columns, rows)
 
@@ -108,7 +95,7 @@ def _trajectories(losses: Any, distances: Any) -> tuple[Any, str]:
     right.set(xlabel="step", ylabel="largest difference from explicit")
     left.legend(frameon=False, fontsize="small")
     right.legend(frameon=False, fontsize="small")
-    return drawing, "Six trajectories that look like one (left), and how far each is from the hand-derived one (right)."
+    return drawing, "The loss with each provider (left), and how far its parameters are from the hand-derived ones (right)."
 
 
 def _cost(timing: Timing) -> tuple[Any, str]:

@@ -3,12 +3,12 @@ import json
 import pytest
 import torch
 
-import experiments.benchmark as benchmark
 import funcnn as fn
 from experiments import __main__ as command_line
-from experiments.benchmark import differences, growth, overheads, peers, steps
+from experiments.benchmark import differences, growth, overheads, peers, presentation, steps
 from experiments.benchmark.measure import SIZES, Race, Row
 from experiments.benchmark.measure import relative_error as error
+from experiments.classic import as_params
 
 RACE = Race(1, "cpu")
 ROW = Row("step", "eager, tiny", "classic PyTorch", 1, 50e-6, 100e-6, 0.5, 0.45, 0.55, 0.6)
@@ -50,7 +50,7 @@ def test_the_peers_compute_what_we_compute():
     module, classic = peers.classic(params, batch, SIZES["tiny"], 0.1)
     classic()
     (step,) = fn.train(fn.explicit(objective), fn.sgd(0.1), params, [batch])
-    assert max(map(error, fn.tree.leaves(step.params), peers.leaves(module))) < 1e-12
+    assert max(map(error, fn.tree.leaves(step.params), fn.tree.leaves(as_params(module)))) < 1e-12
     x = differences.flat([torch.arange(3.0)])
     assert error(differences.loop(lambda x: (x**3).sum(), x, 3), 3 * x**2) < 1e-9
 
@@ -83,9 +83,9 @@ def test_a_point_of_growth_counts_its_products():
 
 def test_the_table_says_what_is_reached():
     missed = ROW._replace(what="eager, large", ratio=0.7)
-    assert benchmark.cells(ROW)[-1] == "yes" and benchmark.cells(missed)[-1] == "no"
-    assert benchmark.cells(ROW._replace(target=None))[-2:] == ["", ""]
-    lines = benchmark.observations([ROW, missed], [])
+    assert presentation.cells(ROW)[-1] == "yes" and presentation.cells(missed)[-1] == "no"
+    assert presentation.cells(ROW._replace(target=None))[-2:] == ["", ""]
+    lines = presentation.observations([ROW, missed], [])
     assert lines[0].startswith("1 of 2 targets are reached") and "eager, large" in lines[0]
 
 
@@ -93,13 +93,13 @@ def test_what_moved_is_what_leaves_the_quartiles(tmp_path):
     earlier = tmp_path / "result.json"
     earlier.write_text(json.dumps({"numbers": {"rows": [ROW._asdict()]}}))
     slower = ROW._replace(ratio=0.9, low=0.8, high=1.0)
-    assert "0.5 to 0.9" in benchmark.moved([slower], earlier)[0]
-    assert "nothing" in benchmark.moved([ROW._replace(ratio=0.52, low=0.5, high=0.6)], earlier)[0]
-    assert benchmark.moved([slower], None) == []
+    assert "0.5 to 0.9" in presentation.moved([slower], earlier)[0]
+    assert "nothing" in presentation.moved([ROW._replace(ratio=0.52, low=0.5, high=0.6)], earlier)[0]
+    assert presentation.moved([slower], None) == []
 
 
 def test_the_figures_have_their_axes():
-    figure, _ = benchmark.draw([ROW, ROW._replace(threads=2, target=None)])
+    figure, _ = presentation.draw([ROW, ROW._replace(threads=2, target=None)])
     assert "time of ours / time of the peer" in figure.axes[0].get_xlabel()
     point = growth.Point(1, 2, 3, 4e-6, 5e-6)._asdict()
     found = {"points": {"width": [point] * 2}, "slopes": {"width": {"explicit": 1.0, "classic": 1.0}}, "threads": 1}

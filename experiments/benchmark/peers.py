@@ -40,12 +40,6 @@ def classic(params: Any, batch: Any, sizes: tuple[int, ...], lr: float) -> tuple
     return module, lambda: step(batch)
 
 
-def leaves(module: nn.Sequential) -> list[torch.Tensor]:
-    """The module's parameters in the order and the layout of funcnn's tree: b, w of each layer."""
-    linears = (child for child in module if isinstance(child, nn.Linear))
-    return [leaf for linear in linears for leaf in (linear.bias.detach(), linear.weight.detach().T)]
-
-
 def jax_steps(params: Any, batch: Any, lr: float, count: int) -> tuple[Callable[[], Any], Callable[[], Any]]:
     """JAX: one jitted step, and `count` steps inside one lax.scan; each returns (parameters, values)."""
     import jax

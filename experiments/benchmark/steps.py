@@ -10,6 +10,7 @@ import torch
 import funcnn as fn
 from experiments.benchmark import peers
 from experiments.benchmark.measure import SIZES, Race, Row
+from experiments.classic import as_params
 from funcnn import tree
 
 LR, COUNT = 0.1, 8
@@ -40,7 +41,7 @@ def steps_of(size: str, race: Race, generator: torch.Generator) -> Iterator[Row]
     module, classic = peers.classic(params, batch, SIZES[size], LR)
     classic()
     eager = partial(next, fn.train(step_fn, optimizer, params, repeat(batch)))
-    same = (expected, peers.leaves(module), 1e-5)
+    same = (expected, tree.leaves(as_params(module)), 1e-5)
     yield race("step", f"eager, {size}", "classic PyTorch", eager, classic, same=same, target=0.6)
 
     theirs: Any = fn.train(fn.func_grad(objective), optimizer, params, repeat(batch))

@@ -1,0 +1,95 @@
+"""How the benchmark's rows are shown: a table, a figure, sentences, and what moved since an earlier run."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from experiments.benchmark.measure import Row
+from experiments.benchmark.peers import missing
+from experiments.result import Table
+from funcnn.plots import COLORS, figure
+
+COLUMNS = ["what", "threads", "peer", "peer's time", "ours", "ours / peer", "quartiles", "target", "reached"]
+
+
+def cells(row: Row) -> list[str]:
+    """A row as it is read."""
+    target = "" if row.target is None else f"{row.target:.3g}"
+    reached = "" if row.target is None else ("yes" if row.ratio <= row.target else "no")
+    times = (
+        [f"{1e6 * row.theirs:,.1f}", f"{1e6 * row.ours:,.1f}"]
+        if "(MB)" not in row.what
+        else [f"{row.theirs:.1f} MB", f"{row.ours:.1f} MB"]
+    )
+    return [
+        row.what,
+        str(row.threads),
+        row.peer,
+        *times,
+        f"{row.ratio:.3g}",
+        f"{row.low:.3g} to {row.high:.3g}",
+        target,
+        reached,
+    ]
+
+
+def show(table: Table) -> None:
+    """The table on the terminal."""
+    shown = RichTable(*table.columns, title=table.caption)
+    for row in table.rows:
+        shown.add_row(*row)
+    terminal = Console()
+    (terminal if terminal.is_terminal else Console(width=160)).print(shown)
+
+
+def observations(rows: list[Row], growths: list[Any]) -> list[str]:
+    """What the rows come to, which peers are missing, and how much of the matmul bound is reached."""
+    aimed = [row for row in rows if row.target is not None]
+    short = [
+        f"{r.what} at {r.threads} threads against {r.peer} ({r.ratio:.3g}, not {r.target:.3g})"
+        for r in aimed
+        if r.ratio > r.target
+    ]
+    lines = [f"{len(aimed) - len(short)} of {len(aimed)} targets are reached. Short of it: {'; '.join(short) or 'none'}."]
+    lines += [f"Not installed, and so not measured: {', '.join(missing())}."] if missing() else []
+    for found in growths:
+        best = {name: max(shares) for name, shares in found["shares"].items()}
+        reached = ", ".join(f"{share:.0%} along {name}" for name, share in best.items())
+        lines.append(f"At {found['threads']} threads a step reaches up to {reached} of the machine's best matrix product.")
+    return lines
+
+
+def moved(rows: list[Row], earlier: Path | None) -> list[str]:
+    """The ratios whose quartiles no longer meet those of an earlier result."""
+    if earlier is None:
+        return []
+    before = {(r["what"], r["peer"], r["threads"]): r for r in json.loads(earlier.read_text())["numbers"]["rows"]}
+    changes = []
+    for row in rows:
+        old = before.get((row.what, row.peer, row.threads))
+        if old and (row.low > old["high"] or row.high < old["low"]):
+            changes.append(f"{row.what} against {row.peer} at {row.threads} threads: {old['ratio']:.3g} to {row.ratio:.3g}")
+    return [f"Moved since {earlier}: {'; '.join(changes) or 'nothing beyond the quartiles'}."]
+
+
+def draw(rows: list[Row]) -> tuple[Any, str]:
+    """Every ratio as a point with its quartiles, and its target as a mark."""
+    names = list(dict.fromkeys(f"{row.what} / {row.peer}" for row in rows))
+    drawing, (axis,) = figure(1, height=1.4 + 0.2 * len(names))
+    for offset, threads in enumerate(sorted({row.threads for row in rows})):
+        own = [row for row in rows if row.threads == threads]
+        y = [names.index(f"{row.what} / {row.peer}") + 0.25 * offset for row in own]
+        spread = [[row.ratio - row.low for row in own], [row.high - row.ratio for row in own]]
+        label = f"{threads} thread{'s' if threads > 1 else ''}, with quartiles"
+        marker, color = "os^D"[offset % 4], COLORS[offset % len(COLORS)]
+        axis.errorbar([row.ratio for row in own], y, xerr=spread, fmt=marker, markersize=4, color=color, label=label)
+    aimed = {names.index(f"{row.what} / {row.peer}"): row.target for row in rows if row.target is not None}
+    axis.plot(list(aimed.values()), list(aimed), "k|", markersize=11, label="target, at most")
+    axis.axvline(1, color="black", linewidth=0.8)
+    axis.set(xscale="log", xlabel="time of ours / time of the peer", ylim=(len(names) - 0.3, -0.7))
+    axis.set_yticks(range(len(names)), names, fontsize="x-small")
+    drawing.legend(frameon=False, fontsize="small", loc="outside lower center", ncols=3)
+    return drawing, "Ratios with their quartiles, and the targets. Left of 1 ours is faster."
