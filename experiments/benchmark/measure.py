@@ -31,9 +31,19 @@ class Race(NamedTuple):
     threads: int
     device: str
 
-    def __call__(self, section: str, what: str, peer: str, ours: Callable[[], Any], theirs: Callable[[], Any], *,
-                 same: tuple[Any, Any, float], target: float | None = None, rounds: int = 20,
-                 per_call: tuple[float, float] = (1, 1)) -> Row:  # fmt: skip
+    def __call__(
+        self,
+        section: str,
+        what: str,
+        peer: str,
+        ours: Callable[[], Any],
+        theirs: Callable[[], Any],
+        *,
+        same: tuple[Any, Any, float],
+        target: float | None = None,
+        rounds: int = 20,
+        per_call: tuple[float, float] = (1, 1),
+    ) -> Row:
         """Times two functions of no arguments; `per_call` says how much of the work one call of each does.
 
         Raises:

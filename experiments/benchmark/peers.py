@@ -10,8 +10,8 @@ from torch import nn
 from experiments.classic import classic_step, copy_params
 from funcnn import tree
 
-OPTIONAL = {"jax": "jax", "opacus": "opacus", "backpack": "backpack-for-pytorch", "scipy": "scipy",
-            "numdifftools": "numdifftools"}  # fmt: skip
+PACKAGES = {"backpack": "backpack-for-pytorch"}  # where the package is not named as the module
+OPTIONAL = ("jax", "opacus", "backpack", "scipy", "numdifftools")
 
 
 def installed(name: str) -> bool:
@@ -21,7 +21,7 @@ def installed(name: str) -> bool:
 
 def missing() -> list[str]:
     """The packages of the peers that are not installed."""
-    return [package for name, package in OPTIONAL.items() if not installed(name)]
+    return [PACKAGES.get(name, name) for name in OPTIONAL if not installed(name)]
 
 
 def network(params: Any, sizes: tuple[int, ...]) -> nn.Sequential:

@@ -41,8 +41,16 @@ def run(race: Race, generator: torch.Generator) -> Iterator[Row]:
             "samples", "norms, middle", name, lambda: norms(params, batch), their_norms, same=same, target=1 / 50, rounds=7
         )
         same = (tree.leaves(clipped(params, batch)[1]), their_mean(), 1e-4)
-        yield race("samples", "clipped mean, middle", name, lambda: clipped(params, batch), their_mean, same=same,
-                   target=1 / 50, rounds=7)  # fmt: skip
+        yield race(
+            "samples",
+            "clipped mean, middle",
+            name,
+            lambda: clipped(params, batch),
+            their_mean,
+            same=same,
+            target=1 / 50,
+            rounds=7,
+        )
 
 
 def rivals(size: str, objective: Any, params: Any, batch: Any) -> dict[str, Callable[[], list[torch.Tensor]]]:
