@@ -43,6 +43,8 @@ def main(arguments: list[str]) -> int:
             runs = {name: parse(kind, arguments[1:], f"{command} {name}", kind.__doc__ or "")}
         else:
             raise BadOption(f"unknown experiment {name}; there are {', '.join(EXPERIMENTS)}")
+        for options in runs.values():
+            options.output.mkdir(parents=True, exist_ok=True)  # before the work, not after it
         for name, options in runs.items():
             run_one(name, options)
     except (BadOption, fn.InputError, OSError) as error:

@@ -82,7 +82,7 @@ def _observations(curves: Any, differences: list[float], timing: Timing, options
     ratio, low, high = timing.ratio("explicit", "classic")
     return [
         f"Over {len(differences)} steps the parameters of the two networks differ by at most {largest:.1e}, "
-        f"{largest / eps:.0f} times the rounding unit of {options.dtype}.",
+        f"{largest / eps:.2g} times the rounding unit of {options.dtype}.",
         f"The training loss falls from {start:.3f} to {loss:.4f}; the test accuracy ends at "
         f"{accuracy:.3f} (explicit) and {classic_accuracy:.3f} (classic).",
         f"A step takes {1e6 * timing.seconds('explicit'):.0f} µs explicit and {1e6 * timing.seconds('classic'):.0f} µs "

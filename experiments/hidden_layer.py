@@ -38,7 +38,7 @@ def run(options: HiddenLayer) -> Result:
     return compare(
         title="One hidden layer: explicit against classic",
         about=f"Sizes {sizes[0]}, {sizes[1]}, {sizes[2]}: a sigmoid hidden layer, then softmax cross entropy, on "
-        f"{len(data.train[0])} images of digits ({len(data.test[0])} more for testing), by gradient descent.",
+        f"{len(data.train[0])} images ({len(data.test[0])} more for testing), by gradient descent.",
         layer=fn.mlp(sizes),
         loss=fn.softmax_cross_entropy(),
         module=nn.Sequential(nn.Linear(*sizes[:2]), nn.Sigmoid(), nn.Linear(*sizes[1:])),

@@ -28,14 +28,15 @@ class Options:
         """Raises BadOption for what no run could honour; every number but the seed must be positive."""
         for field in fields(self):
             number = getattr(self, field.name)
-            if field.name != "seed" and isinstance(number, (int, float)) and not 0 < number < float("inf"):
-                raise BadOption(f"{field.name}: got {number}, needs a positive number")
+            largest = 2**31 if isinstance(number, int) else float("inf")
+            if field.name != "seed" and isinstance(number, (int, float)) and not 0 < number < largest:
+                raise BadOption(f"{field.name}: got {number}, needs a positive number below {largest}")
         if not 0 <= self.seed < 2**63:
             raise BadOption(f"seed: got {self.seed}, needs an integer from 0 to 2^63 - 1")
         if self.output.exists() and not self.output.is_dir():
             raise BadOption(f"output: got {self.output}, a file; needs a folder")
         try:
-            torch.zeros(1, device=self.device)
+            torch.zeros(1, device=self.device).item()
         except (RuntimeError, AssertionError, NotImplementedError):
             raise BadOption(f"device: got {self.device}, needs one that this machine has, such as cpu") from None
 

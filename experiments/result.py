@@ -1,18 +1,20 @@
 """What an experiment found, and how it is kept: a folder of PNG figures, `result.json` and `observations.txt`.
 
-`result.json` is written last and every file is moved into place whole, so a run that is interrupted leaves the earlier
-result or a complete new one, never half of either.
+A result is written beside its place and moved there as a whole, so a run that is interrupted leaves the earlier result or
+a complete new one, never some of both.
 """
 
 import dataclasses
-import io
 import json
 import math
 import os
+import platform
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from matplotlib.figure import Figure
 
 from experiments.options import Options
@@ -41,17 +43,18 @@ class Result:
 
 def save(name: str, result: Result, options: Options) -> Path:
     """Writes the result under options.output / name and returns that folder."""
-    folder = options.output / name
-    folder.mkdir(parents=True, exist_ok=True)
+    folder, new, old = (options.output / f"{mark}{name}" for mark in ("", ".new-", ".old-"))
+    for leftover in (new, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    new.mkdir(parents=True)
     for stem, (figure, _) in result.figures.items():
-        png = io.BytesIO()
-        figure.savefig(png, format="png")
-        write_whole(folder / f"{stem}.png", png.getvalue())
-    write_whole(folder / "observations.txt", "".join(f"{line}\n" for line in result.observations).encode())
+        figure.savefig(new / f"{stem}.png")
+    (new / "observations.txt").write_text("".join(f"{line}\n" for line in result.observations))
     record = {
         "title": result.title,
         "about": result.about,
         "options": {name: str(option) for name, option in dataclasses.asdict(options).items()},
+        "machine": f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}",
         "observations": result.observations,
         "figures": [
             {"file": f"{stem}.png", "caption": caption, "inches": figure.get_figwidth()}
@@ -60,7 +63,11 @@ def save(name: str, result: Result, options: Options) -> Path:
         "tables": [dataclasses.asdict(table) for table in result.tables],
         "numbers": result.numbers,
     }
-    write_whole(folder / "result.json", json.dumps(_plain(record), indent=1, allow_nan=False).encode())
+    (new / "result.json").write_text(json.dumps(_plain(record), indent=1, allow_nan=False))
+    if folder.exists():
+        folder.rename(old)
+    new.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
     return folder
 
 

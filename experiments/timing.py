@@ -33,10 +33,13 @@ def interleaved(
 ) -> Timing:
     """Times functions of no arguments in turn, `rounds` times each, after a warm-up that also sizes the slices."""
     seconds = _seconds_on_cuda if device.startswith("cuda") else _seconds
-    repeats = {}
+    repeats, took = {}, {}
     for name, function in sides.items():
         function()
-        repeats[name] = max(1, round(slice_seconds / max(seconds(function, 1), 1e-9)))
+        took[name] = max(seconds(function, 1), 1e-9)
+        repeats[name] = max(1, round(slice_seconds / took[name]))
+    # What takes long is timed less often: about ten seconds in all, three rounds at least.
+    rounds = max(3, min(rounds, round(10 / sum(repeats[name] * took[name] for name in sides))))
     times: dict[str, list[float]] = {name: [] for name in sides}
     names = list(sides)
     for turn in range(rounds):

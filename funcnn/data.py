@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from .errors import InputError
+from .errors import InputError, check_batch, check_dtype, check_generator, describe
 from .idx import read_idx
 
 
@@ -63,7 +63,11 @@ def mnist(directory: str | Path, *, dtype: torch.dtype | None = None, device: to
         FileNotFoundError: one of the files is missing.
         InputError: as `read_images`.
     """
-    return _standardised(read_images(directory, "train"), read_images(directory, "t10k"), dtype, device)
+    train, test = read_images(directory, "train"), read_images(directory, "t10k")
+    if train[0].shape[1:] != test[0].shape[1:]:
+        needs = f"the {train[0].shape[1]} of the training images"
+        raise InputError(f"{directory}, t10k images", f"{test[0].shape[1]} pixels each", needs)
+    return _standardised(train, test, dtype, device)
 
 
 def read_images(directory: str | Path, part: str) -> tuple[Tensor, Tensor]:
@@ -73,9 +77,13 @@ def read_images(directory: str | Path, part: str) -> tuple[Tensor, Tensor]:
         FileNotFoundError: a file is missing.
         InputError: a file is no IDX file of the expected kind, is truncated, or holds another count than its partner.
     """
+    if part not in ("train", "t10k"):
+        raise InputError("part", repr(part), "'train' or 't10k'")
     images_path = Path(directory).expanduser() / f"{part}-images-idx3-ubyte"
     labels_path = Path(directory).expanduser() / f"{part}-labels-idx1-ubyte"
     images, labels = read_idx(images_path, dimensions=3), read_idx(labels_path, dimensions=1)
+    if not len(images):
+        raise InputError(str(images_path), "no images", "at least one")
     if len(images) != len(labels):
         raise InputError(
             str(labels_path), f"{len(labels)} labels", f"{len(images)}, one for each image of {images_path.name}"
@@ -97,9 +105,14 @@ def split(
     Raises:
         InputError: inputs and targets disagree on N, or the fraction leaves one of the parts empty.
     """
+    check_generator(generator)
+    check_batch((inputs,))
+    if not bool(torch.isfinite(inputs.double()).all()):
+        raise InputError("inputs", "NaN or infinite entries", "finite ones")
     count = len(inputs)
-    if len(targets) != count:
-        raise InputError("targets", f"{len(targets)} samples", f"the {count} of the inputs")
+    if not isinstance(targets, Tensor) or len(targets) != count:
+        got = f"{len(targets)} samples" if isinstance(targets, Tensor) and targets.ndim else describe(targets)
+        raise InputError("targets", got, f"the {count} of the inputs")
     proper = isinstance(test_fraction, (int, float)) and 0 < test_fraction < 1
     tests = round(test_fraction * count) if proper else 0
     if not 0 < tests < count:
@@ -112,6 +125,7 @@ def split(
 def _standardised(
     train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], dtype: torch.dtype | None, device: torch.device | str
 ) -> Dataset:
+    check_dtype(dtype)
     x = train[0].double()
     constant = (x == x[0]).all(0)
     mean = torch.where(constant, x[0], x.mean(0))

@@ -48,6 +48,25 @@ def check_count(place: str, x: Any) -> None:
         raise InputError(place, describe(x), "a positive integer")
 
 
+def check_generator(generator: Any) -> None:
+    """Raises InputError unless it is a torch.Generator."""
+    if not isinstance(generator, torch.Generator):
+        raise InputError("generator", describe(generator), "a torch.Generator")
+
+
+def check_dtype(dtype: Any) -> None:
+    """Raises InputError unless it is a floating dtype, or None for torch's default."""
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise InputError("dtype", dtype, "a floating dtype such as torch.float64")
+
+
+def check_pair(place: str, result: Any, needs: str) -> None:
+    """Raises InputError unless what a user's function returned is a tuple of two."""
+    if not isinstance(result, tuple) or len(result) != 2:
+        got = f"a tuple of {len(result)}" if isinstance(result, tuple) else describe(result)
+        raise InputError(place, got, needs)
+
+
 def check_same_shape(place: str, x: Tensor, like: Tensor) -> None:
     """Raises InputError unless the shapes are equal: broadcasting would give a wrong number in silence."""
     if not isinstance(x, Tensor) or x.shape != like.shape:
@@ -56,8 +75,8 @@ def check_same_shape(place: str, x: Tensor, like: Tensor) -> None:
 
 def check_value(place: str, value: Any) -> None:
     """Raises InputError unless a loss is a scalar tensor."""
-    if not isinstance(value, Tensor) or value.ndim:
-        raise InputError(place, describe(value), "a scalar tensor of shape ()")
+    if not isinstance(value, Tensor) or value.ndim or not value.is_floating_point():
+        raise InputError(place, describe(value), "a scalar of shape (), in a floating tensor")
 
 
 def check_params(params: Params) -> None:
@@ -79,15 +98,15 @@ def check_batch(batch: Batch) -> None:
 
 
 def check_like(place: str, tree: Tree, params: Params) -> None:
-    """Raises InputError unless tree has the structure and the shapes of params."""
+    """Raises InputError unless tree has the structure, the shapes and the dtypes of params."""
     leaves, spec = optree.tree_flatten(tree, none_is_leaf=True)
     originals, needed = optree.tree_flatten(params, none_is_leaf=True)
     if spec != needed:
         raise InputError(place, f"the tree {spec}", f"the tree of params, {needed}")
     for index, (leaf, original) in enumerate(zip(leaves, originals, strict=True)):
-        if not isinstance(leaf, Tensor) or leaf.shape != original.shape:
+        if not isinstance(leaf, Tensor) or leaf.shape != original.shape or leaf.dtype != original.dtype:
             accessor = optree.tree_accessors(params, none_is_leaf=True)[index]
-            raise InputError(accessor.codify(place), describe(leaf), f"shape {tuple(original.shape)}, that of the parameter")
+            raise InputError(accessor.codify(place), describe(leaf), f"{describe(original)}, as the parameter")
 
 
 def in_unit_interval(place: str, x: Tensor) -> Tensor:

@@ -48,6 +48,8 @@ def difference_gradient(
         w = probe.leaf.flatten()
         h = step if step is not None else torch.finfo(w.dtype).eps ** (1 / (order + 1)) * w.abs().clamp(min=1)
         upper, lower = w + up * h, w - down * h
+        if step is not None:
+            _check_moves(step, upper, lower)
 
         def rise(index: Tensor, upper: Tensor, lower: Tensor) -> Tensor:
             f_upper = probe.values(index, upper) if up else probe.center
@@ -71,3 +73,12 @@ def difference_gradient(
         return center, tree.flatten(params)[1](grads)
 
     return gradient
+
+
+def _check_moves(step: float, upper: Tensor, lower: Tensor) -> None:
+    try:
+        still = bool((upper == lower).any())
+    except RuntimeError:
+        return  # under vmap no value can be looked at, and the quotient is NaN there
+    if still:
+        raise InputError("step", step, f"a step that moves every parameter in {upper.dtype}")

@@ -2,13 +2,14 @@
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor
 
 from . import tree
-from .errors import InputError, check_batch, check_count, describe
+from .errors import InputError, check_batch, check_count, check_generator, describe
 from .train import train
 from .types import Batch, Params, State
 
@@ -49,8 +50,7 @@ def minibatches(data: Batch, batch_size: int, *, generator: Generator) -> Iterat
     """
     check_count("batch_size", batch_size)
     check_batch(data)
-    if not isinstance(generator, Generator):
-        raise InputError("generator", describe(generator), "a torch.Generator")
+    check_generator(generator)
     if not tree.leaves(data):
         raise InputError("data", describe(data), "at least one tensor")
     return _shuffled(data, batch_size, generator)
@@ -90,27 +90,48 @@ def fit(
         InputError: as `train` and `minibatches`; epochs is no positive integer.
     """
     check_count("epochs", epochs)
+    if evaluate is not None and not callable(evaluate):
+        raise InputError("evaluate", describe(evaluate), "a function of the parameters")
     minibatches(data, batch_size, generator=generator)  # refuses bad data before the first step
     state, losses, epoch_ends = None, [], []
     evaluations: dict[str, list[float]] = {}
-    for _ in _with_progress(range(epochs)):
-        for step in train(step_fn, optimizer_fn, params, minibatches(data, batch_size, generator=generator), state=state):
-            params, state, value = step
-            losses.append(value)
-        epoch_ends.append(len(losses))
-        if evaluate is not None:
-            result = evaluate(params)
-            named = result if isinstance(result, Mapping) else {"evaluation": result}
-            for name, number in named.items():
-                evaluations.setdefault(name, []).append(float(number))
+    steps = epochs * -(-tree.leaves(data)[0].shape[0] // batch_size)
+    with _progress(steps) as advance:
+        for epoch in range(epochs):
+            batches = minibatches(data, batch_size, generator=generator)
+            for step in train(step_fn, optimizer_fn, params, batches, state=state):
+                params, state, value = step
+                losses.append(value)
+                advance()
+            epoch_ends.append(len(losses))
+            for name, number in _numbers(evaluate, params).items():
+                evaluations.setdefault(name, []).append(number)
+            if any(len(numbers) != epoch + 1 for numbers in evaluations.values()):
+                raise InputError("evaluate(params)", f"the names {sorted(evaluations)}", "the same names after every epoch")
     return Fit(params, state, History(torch.stack(losses), epoch_ends, evaluations))
 
 
-def _with_progress(epochs: range) -> Iterator[int]:
+def _numbers(evaluate: Callable[[Params], Any] | None, params: Params) -> dict[str, float]:
+    """What an evaluation returned, by name."""
+    if evaluate is None:
+        return {}
+    result = evaluate(params)
+    named = result if isinstance(result, Mapping) else {"evaluation": result}
+    try:
+        return {name: float(number) for name, number in named.items()}
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError("evaluate(params)", describe(result), "a number, or a mapping of names to numbers") from None
+
+
+@contextmanager
+def _progress(steps: int) -> Iterator[Callable[[], None]]:
+    """A bar that advances at every call, on a terminal; nothing in a pipe."""
     if not sys.stderr.isatty():
-        yield from epochs
+        yield lambda: None
         return
     from rich.console import Console
-    from rich.progress import track
+    from rich.progress import Progress
 
-    yield from track(epochs, description="epochs", console=Console(stderr=True), transient=True)
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("training", total=steps)
+        yield lambda: bar.advance(task)

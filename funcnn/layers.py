@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from . import kernels
-from .errors import InputError, check_count, check_same_shape, describe
+from .errors import InputError, check_count, check_dtype, check_generator, check_same_shape, describe
 from .types import Known, Layer, Params, Residuals, Structure
 
 
@@ -42,6 +42,8 @@ def dense(in_features: int, out_features: int, *, bias: bool = True) -> Layer:
     shapes: dict[str, tuple[int, ...]] = {"w": (in_features, out_features)} | ({"b": (out_features,)} if bias else {})
 
     def init(generator: Generator, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Params:
+        check_generator(generator)
+        check_dtype(dtype)
         bound = 1 / math.sqrt(in_features)
 
         def uniform(*shape: int) -> Tensor:
@@ -61,6 +63,9 @@ def dense(in_features: int, out_features: int, *, bias: bool = True) -> Layer:
             if not isinstance(params[name], Tensor) or params[name].shape != shape:
                 raise InputError(f"params['{name}']", describe(params[name]), f"shape {shape}")
         w = params["w"]
+        if bias and (params["b"].dtype != w.dtype or params["b"].device != w.device):
+            found = f"{params['b'].dtype} on {params['b'].device}"
+            raise InputError("params['b']", found, f"{w.dtype} on {w.device}, as params['w']")
         if x.ndim != 2 or x.shape[1] != in_features:
             raise InputError("inputs of params", describe(x), f"shape (N, {in_features})")
         if x.dtype != w.dtype or x.device != w.device:
@@ -100,6 +105,8 @@ def _activation(
         return ()
 
     def forward(params: tuple[()], x: Float[Tensor, "*shape"]) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
+        if not isinstance(params, tuple) or params:
+            raise InputError("params", describe(params), "(), for this layer has no parameters")
         y = function(x)
         return y, y
 

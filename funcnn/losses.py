@@ -26,9 +26,16 @@ NO_LABEL = -(2**62) - 1  # nll_loss leaves one label out of the mean: not -100, 
 
 
 def _check(outputs: Tensor, targets: Tensor) -> None:
+    if not outputs.is_floating_point() or not outputs.ndim:
+        raise InputError("outputs", describe(outputs), "a floating tensor with a leading axis N")
     check_same_shape("targets", targets, outputs)
     if targets.dtype != outputs.dtype:
         raise InputError("targets", targets.dtype, f"{outputs.dtype}, that of the outputs")
+
+
+def _rows(x: Tensor) -> Tensor:
+    """Each sample's entries in a row of their own."""
+    return x.reshape(x.shape[0], -1)
 
 
 def mean(
@@ -69,7 +76,7 @@ def half_squared_error() -> Loss:
     def terms(outputs: Tensor, targets: Tensor) -> tuple[Float[Tensor, " N"], Float[Tensor, "*shape"]]:
         _check(outputs, targets)
         error = outputs - targets
-        return 0.5 * (error * error).flatten(1).sum(1), error
+        return 0.5 * _rows(error * error).sum(1), error
 
     return mean(terms, lambda error: error)
 
@@ -87,7 +94,7 @@ def mean_squared_error(scale: float = 1.0) -> Loss:
     def terms(outputs: Tensor, targets: Tensor) -> tuple[Float[Tensor, " N"], Float[Tensor, "*shape"]]:
         _check(outputs, targets)
         error = outputs - targets
-        return scale * (error * error).flatten(1).mean(1), error
+        return scale * _rows(error * error).mean(1), error
 
     def slopes(error: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         return (2 * scale / error[0].numel()) * error
@@ -119,7 +126,7 @@ def binary_cross_entropy() -> Loss:
 
     def terms(outputs: Tensor, targets: Tensor) -> tuple[Float[Tensor, " N"], Residuals]:
         values, residuals = entropy(outputs, targets)
-        return values.flatten(1).mean(1), residuals
+        return _rows(values).mean(1), residuals
 
     def forward(outputs: Tensor, targets: Tensor) -> tuple[Float[Tensor, ""], Residuals]:
         values, residuals = entropy(outputs, targets)
@@ -142,7 +149,8 @@ def softmax_cross_entropy(clip: float | None = None) -> Loss:
         dL/dz = (softmax(z) - one_hot(t)) / N     (N, C)
 
     `clip=c` limits this gradient, entry by entry, to [-c, c] and leaves the value alone. What the explicit provider then
-    returns is on purpose no longer the gradient of the value, which the other providers go on computing.
+    returns is on purpose no longer the gradient of the value, which the other providers go on computing. Per sample, the
+    gradient of each sample's own loss is clipped.
 
     Raises:
         InputError: a clip below 0; logits or labels of the wrong shape or dtype; a label outside 0 .. C-1.
@@ -151,7 +159,7 @@ def softmax_cross_entropy(clip: float | None = None) -> Loss:
         check_number("clip", clip)
 
     def log_likelihood(outputs: Tensor, targets: Tensor, reduction: str) -> tuple[Tensor, Residuals]:
-        if outputs.ndim != 2:
+        if outputs.ndim != 2 or not outputs.is_floating_point():
             raise InputError("outputs", describe(outputs), "logits of shape (N, C)")
         if not isinstance(targets, Tensor) or targets.dtype != torch.int64 or targets.shape != outputs.shape[:1]:
             raise InputError("targets", describe(targets), f"class labels of shape ({outputs.shape[0]},) of int64")

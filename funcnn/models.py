@@ -25,6 +25,9 @@ def serial(*layers: Layer) -> Layer:
     """
     if not layers:
         raise InputError("serial(*layers)", "none", "at least one layer")
+    for index, layer in enumerate(layers):
+        if not isinstance(layer, Layer):
+            raise InputError(f"serial(*layers)[{index}]", describe(layer), "a Layer, as relu() and not relu")
     first, *rest = layers
     first_params_rule = params_rule(first)
 
@@ -71,6 +74,11 @@ def chain(layer: Layer, params: Params) -> list[tuple[Layer, Params]]:
     return [link for inner, own in zip(layer.structure, params, strict=True) for link in chain(inner, own)]
 
 
+def is_known(layer: Layer) -> bool:
+    """Whether every layer in it says what it is, so that its gradients are known to fit its parameters."""
+    return all(map(is_known, layer.structure)) if isinstance(layer.structure, tuple) else layer.structure is not None
+
+
 def params_rule(layer: Layer) -> Callable[[Residuals, Tensor], Params]:
     """The rule (residuals, dy) -> dL/dparams alone, without dL/dx where the layer knows how to do without."""
     return layer.backward_params or (lambda residuals, dy: layer.backward(residuals, dy)[0])
@@ -102,6 +110,8 @@ def mlp(sizes: Sequence[int], activation: Callable[[], Layer] = sigmoid) -> Laye
         raise InputError("sizes", sizes, "at least two sizes, those of the input and of the output")
     for index, size in enumerate(sizes):
         check_count(f"sizes[{index}]", size)
+    if not callable(activation):
+        raise InputError("activation", describe(activation), "a constructor, as relu and not relu()")
     layers = [layer for size, following in pairwise(sizes) for layer in (dense(size, following), activation())]
     return serial(*layers[:-1])
 

@@ -1,8 +1,9 @@
 """Objectives: what is minimised. A layer and a loss make one; so does any function of (params, batch)."""
 
+import torch
 from torch import Tensor
 
-from .errors import InputError, describe
+from .errors import InputError, check_batch, describe
 from .models import apply, params_rule
 from .types import Batch, Known, Layer, Loss, Objective, Params
 
@@ -24,6 +25,9 @@ def supervised(layer: Layer, loss: Loss) -> Objective:
     Raises (when evaluated):
         InputError: the batch is no pair; whatever the layer and the loss refuse.
     """
+    for place, part, kind, needs in (("layer", layer, Layer, "mlp([4, 3])"), ("loss", loss, Loss, "half_squared_error()")):
+        if not isinstance(part, kind):
+            raise InputError(f"supervised({place})", describe(part), f"a {kind.__name__}, such as {needs}")
     gradient = params_rule(layer)
 
     def value(params: Params, batch: Batch) -> Tensor:
@@ -40,15 +44,22 @@ def supervised(layer: Layer, loss: Loss) -> Objective:
 
 
 def accuracy(layer: Layer, params: Params, batch: Batch) -> Tensor:
-    """The share of a batch (inputs, integer or 0/1 targets) that is classified correctly, shape ().
+    """The share of a batch that is classified correctly, shape ().
 
-    One output is the probability of class 1, decided at 1/2; several are logits or probabilities, decided by the largest.
+    One output is the probability of class 1, decided at 1/2, with targets 0 or 1 of shape (N, 1) or (N,). Several are
+    logits or probabilities (N, C), decided by the largest, with integer labels (N,).
 
     Raises:
-        InputError: whatever the layer refuses.
+        InputError: targets of another shape or dtype, no samples, or whatever the layer refuses.
     """
-    inputs, targets = batch
+    check_batch(batch)
+    inputs, targets = pair(batch)
     outputs = apply(layer, params, inputs)
-    predicted = (outputs[:, 0] > 0.5) if outputs.shape[1] == 1 else outputs.argmax(1)
-    correct: Tensor = predicted == targets.reshape(-1)
+    one = outputs.shape[1] == 1
+    if targets.shape != outputs.shape[:1] and not (one and targets.shape == outputs.shape):
+        raise InputError("targets", describe(targets), f"shape {tuple(outputs.shape[:1])}")
+    if not one and targets.dtype != torch.int64:
+        raise InputError("targets", describe(targets), "class labels of int64")
+    predicted = (outputs > 0.5).reshape(targets.shape) if one else outputs.argmax(1)
+    correct: Tensor = predicted == targets
     return correct.double().mean()

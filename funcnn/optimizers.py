@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from . import tree
-from .errors import InputError, check_number, describe
+from .errors import InputError, check_number, check_pair, describe
 from .types import Known, Optimizer, Params, State, Step, StepFn, Transformation
 
 
@@ -156,7 +156,9 @@ def descend(transformation: Any) -> Optimizer:
     own = transformation if isinstance(transformation, Transformation) else _with_copies(transformation)
 
     def update_and_add(params: Params, grads: Params, state: State) -> tuple[Params, State]:
-        updates, state = own.update(grads, state, params=params)
+        result = own.update(grads, state, params=params)
+        check_pair("optimizer_fn.update(grads, state, params=...)", result, "(updates, state)")
+        updates, state = result
         return tree.add(params, updates, "updates"), state
 
     move = own.move or update_and_add
@@ -174,7 +176,7 @@ def _with_copies(foreign: Any) -> Transformation:
         return foreign.init(tree.clone(params))
 
     def update(grads: Params, state: State, *, params: Params) -> tuple[Params, State]:
-        updates, state = foreign.update(tree.clone(grads), tree.clone(state), params=tree.clone(params))
-        return updates, state
+        result: tuple[Params, State] = foreign.update(tree.clone(grads), tree.clone(state), params=tree.clone(params))
+        return result
 
     return Transformation(init, update)

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from . import tree
-from .errors import check_batch, check_number
+from .errors import InputError, check_batch, check_number, describe
 from .factored import Factored, backpropagation, norms, weighted_sum
 from .providers import func_grad
 from .types import Batch, Objective, Params, StepFn
@@ -40,6 +40,8 @@ def per_sample(step_fn: StepFn | Callable[[Params, Batch], Any]) -> Callable[[Pa
     Raises (when called):
         InputError: an empty batch, or leaves that disagree on N; whatever step_fn refuses.
     """
+    if not callable(step_fn):
+        raise InputError("step_fn", describe(step_fn), "a StepFn, such as explicit(objective), or a callable")
     if isinstance(step_fn, StepFn) and step_fn.per_sample is not None:
         return step_fn.per_sample
 
@@ -68,26 +70,30 @@ def per_sample_norms(objective: Objective) -> Callable[[Params, Batch], Tensor]:
 def per_sample_clip(objective: Objective, max_norm: float) -> StepFn:
     """The provider whose gradient is 1/N sum_n min(1, max_norm / |g_n|) g_n; its value is that of the objective.
 
-    No sample moves the gradient by more than max_norm / N, and where no |g_n| exceeds max_norm it is that of `explicit`. A
-    sample whose gradient is 0 adds 0.
+    No sample moves the gradient by more than max_norm / N, and where no |g_n| exceeds max_norm it is that of `explicit`
+    (but for a loss that clips by itself: that clips each sample here, the mean there). A sample of gradient 0 adds 0.
 
     Raises:
         InputError: max_norm is no positive number; when called, as `per_sample_norms`.
     """
     check_number("max_norm", max_norm, minimum=torch.finfo(torch.float64).tiny)
     gradients = _gradients(objective)
+    means = objective.parts is not None and objective.parts[1].terms is not None  # else only the objective knows
 
     def value_and_grad(params: Params, batch: Batch) -> tuple[Tensor, Params]:
         values, terms = gradients(params, batch)
+        value = values.mean() if means else objective.value(params, batch)
         # Where a norm is 0 the quotient is infinite and the factor 1, which makes 0 of a gradient that is 0.
         weights = (max_norm / _whole_norms(values, terms)).clamp(max=1) / len(values)
-        return values.mean(), tree.map(lambda term: weighted_sum(weights, term), terms)
+        return value, tree.map(lambda term: weighted_sum(weights, term), terms)
 
     return StepFn(func_grad(objective).value, value_and_grad)
 
 
 def _gradients(objective: Objective) -> Callable[[Params, Batch], tuple[Tensor, Factored]]:
     """Values and per-sample gradients, in factored form where the objective says what it is made of."""
+    if not isinstance(objective, Objective):
+        raise InputError("objective", describe(objective), "an Objective, such as supervised(layer, loss)")
     return per_sample(func_grad(objective)) if objective.parts is None else backpropagation(*objective.parts)
 
 

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from . import tree
-from .errors import InputError, check_batch, check_like, check_params, check_value
+from .errors import InputError, check_batch, check_like, check_params, check_value, describe
 from .factored import per_sample_gradients
 from .finite_difference import difference_gradient
+from .models import is_known
 from .tape import on_tape
 from .types import Batch, Known, Objective, Params, StepFn
 
@@ -33,6 +34,7 @@ def explicit(objective: Objective) -> StepFn:
     Raises:
         InputError: the objective has no hand-derived gradient, or (when called) one that does not fit the parameters.
     """
+    _check_objective(objective)
     if objective.value_and_grad is None:
         needs = "a hand-derived one; func_grad, autograd and finite_difference do without"
         raise InputError("objective.value_and_grad", "None", needs)
@@ -46,8 +48,9 @@ def explicit(objective: Objective) -> StepFn:
 
     if objective.parts is None:
         return _provider(objective, lambda value: value_and_grad)
-    # The rules of a layer and a loss compose to what fits; in training the optimizer looks once more.
-    step_fn = _provider(objective, lambda value: derived)
+    layer, loss = objective.parts
+    trusted = is_known(layer) and loss.terms is not None  # rules of this library compose to what fits
+    step_fn = _provider(objective, lambda value: derived if trusted else value_and_grad)
     facts = {"per_sample": per_sample_gradients(*objective.parts)}
     return step_fn._replace(known=Known((step_fn.value, step_fn.value_and_grad), facts))
 
@@ -68,7 +71,7 @@ def func_grad(objective: Objective) -> StepFn:
 
 
 def autograd(objective: Objective) -> StepFn:
-    """Classic torch.autograd.grad on detached copies: no `.grad` is written, no graph outlives the call.
+    """Classic torch.autograd.grad on detached copies: no `.grad` is written, and no graph of plain tensors outlives it.
 
     Where the value does not depend on a parameter its gradient is 0, as for func_grad.
     """
@@ -113,10 +116,16 @@ def finite_difference(
     return _provider(objective, lambda value: partial(gradient, value))
 
 
+def _check_objective(objective: Objective) -> None:
+    if not isinstance(objective, Objective):
+        raise InputError("objective", describe(objective), "an Objective, such as Objective(f) or supervised(layer, loss)")
+
+
 def _provider(
     objective: Objective, differentiate: Callable[[ValueFn], Callable[[Params, Batch], tuple[Tensor, Params]]]
 ) -> StepFn:
     """The StepFn of an objective and a rule that differentiates functions, with every input checked first."""
+    _check_objective(objective)
 
     def scalar(params: Params, batch: Batch) -> Tensor:
         value = objective.value(params, batch)

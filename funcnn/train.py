@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
+import optree
 import torch
 from torch import Tensor
 
 from . import tree
-from .errors import InputError, check_like, check_params, check_value, describe
+from .errors import InputError, check_like, check_pair, check_params, check_value, describe
 from .optimizers import descend
 from .types import Batch, Optimizer, Params, State, Step, StepFn
 
@@ -44,8 +45,12 @@ def train(
     """
     provider, optimizer = lift_step_fn(step_fn), lift_optimizer(optimizer_fn)
     check_params(params)
+    if not isinstance(batches, Iterable):
+        raise InputError("batches", describe(batches), "an iterable of batches, such as [batch] or minibatches(...)")
     params = tree.map(torch.Tensor.detach, params)
-    return _steps(provider, optimizer, params, batches, optimizer.init(params) if state is None else state)
+    start = optimizer.init(params)
+    check_state(state, start)
+    return _steps(provider, optimizer, params, batches, start if state is None else state)
 
 
 def lift_optimizer(optimizer_fn: Any) -> Optimizer:
@@ -61,7 +66,9 @@ def lift_step_fn(step_fn: Any) -> StepFn:
         raise InputError("step_fn", describe(step_fn), "a StepFn or a callable (params, batch) -> (value, grads)")
 
     def value_and_grad(params: Params, batch: Batch) -> tuple[Tensor, Params]:
-        value, grads = step_fn(params, batch)
+        result = step_fn(params, batch)
+        check_pair("step_fn(params, batch)", result, "(value, grads)")
+        value, grads = result
         check_value("step_fn(params, batch)[0]", value)
         check_like("grads", grads, params)
         return value, grads
@@ -74,8 +81,22 @@ def _steps(step_fn: StepFn, optimizer: Optimizer, params: Params, batches: Itera
     step = torch.no_grad()(optimizer.step)
     for batch in batches:
         result = step(bind(step_fn, batch), params, state)
+        if not isinstance(result, Step):
+            raise InputError("optimizer_fn.step(at, params, state)", describe(result), "a Step(params, state, value)")
         yield result
         params, state, _ = result
+
+
+def check_state(state: State, start: State) -> None:
+    """Raises InputError unless a state to go on from is like the one that the optimizer starts with."""
+    if state is None:
+        return
+    (found, spec), (needed, needed_spec) = (optree.tree_flatten(tree_, none_is_leaf=True) for tree_ in (state, start))
+    shapes, needed_shapes = ([getattr(leaf, "shape", None) for leaf in leaves] for leaves in (found, needed))
+    if spec != needed_spec or shapes != needed_shapes:
+        raise InputError(
+            "state", f"{spec} of {shapes}", f"that of this optimizer for these parameters, {needed_spec} of {needed_shapes}"
+        )
 
 
 def bind(step_fn: StepFn, batch: Batch) -> StepFn:

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from . import kernels
-from .errors import check_like
+from .errors import check_like, check_params
 from .types import Tree
 
-SHAPE = attrgetter("shape")
+SHAPE, KIND = attrgetter("shape"), attrgetter("shape", "dtype")
 
 
 def map(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
@@ -52,34 +52,41 @@ def clone(tree: Tree) -> Tree:
 
 
 def add(tree: Tree, other: Tree, place: str = "other") -> Tree:
-    """The sum x + y. Raises InputError, naming y by `place`, where structures or shapes differ: nothing is broadcast."""
+    """The sum x + y. Raises InputError, naming y by `place`, where structures, shapes or dtypes differ."""
     return add_scaled(tree, 1, other, place)
 
 
 def add_scaled(tree: Tree, scale: float, other: Tree, place: str = "other") -> Tree:
     """The point x + a y. Raises InputError as `add`."""
-    xs, ys, unflatten = _aligned(tree, other, place)
+    xs, ys, unflatten = _aligned(tree, other, place, KIND)
     return unflatten(kernels.add_scaled(xs, scale, ys))
 
 
 def dot(tree: Tree, other: Tree) -> Tensor:
     """<x, y>, the sum over all leaves, shape (). Raises InputError as `add`."""
-    xs, ys, _ = _aligned(tree, other, "other")
+    xs, ys, _ = _aligned(tree, other)
     products = [(x * y).sum() for x, y in zip(xs, ys, strict=True)]
     return torch.stack(products).sum() if products else torch.zeros(())
 
 
 def max_difference(tree: Tree, other: Tree) -> Tensor:
     """The largest |x_i - y_i| over all entries of all leaves, shape (). Raises InputError as `add`."""
-    xs, ys, _ = _aligned(tree, other, "other")
+    xs, ys, _ = _aligned(tree, other)
     differences = [(x - y).abs().max() for x, y in zip(xs, ys, strict=True) if x.numel()]
     return torch.stack(differences).max() if differences else torch.zeros(())
 
 
-def _aligned(tree: Tree, other: Tree, place: str) -> tuple[list[Tensor], list[Tensor], Callable[[list[Any]], Tree]]:
-    """The leaves of two trees, pair by pair, and the function that builds such a tree again."""
+def _aligned(
+    tree: Tree, other: Tree, place: str = "other", kind: Callable[[Tensor], Any] = SHAPE
+) -> tuple[list[Tensor], list[Tensor], Callable[[list[Any]], Tree]]:
+    """The leaves of two trees, pair by pair, and the function that builds such a tree again: nothing is broadcast."""
     xs, spec = optree.tree_flatten(tree, none_is_leaf=True)
     ys, other_spec = optree.tree_flatten(other, none_is_leaf=True)
-    if spec != other_spec or list(builtins.map(SHAPE, xs)) != list(builtins.map(SHAPE, ys)):
+    try:
+        agree = spec == other_spec and list(builtins.map(kind, xs)) == list(builtins.map(kind, ys))
+    except AttributeError:
+        agree = False
+    if not agree:
+        check_params(tree)
         check_like(place, other, tree)
     return xs, ys, spec.unflatten

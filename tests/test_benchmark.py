@@ -100,7 +100,7 @@ def test_what_moved_is_what_leaves_the_quartiles(tmp_path):
 
 def test_the_figures_have_their_axes():
     figure, _ = presentation.draw([ROW, ROW._replace(threads=2, target=None)])
-    assert "time of ours / time of the peer" in figure.axes[0].get_xlabel()
+    assert "ours / peer" in figure.axes[0].get_xlabel()
     point = growth.Point(1, 2, 3, 4e-6, 5e-6)._asdict()
     found = {"points": {"width": [point] * 2}, "slopes": {"width": {"explicit": 1.0, "classic": 1.0}}, "threads": 1}
     figure, _ = growth.draw(found | {"flops per second": 1e9})

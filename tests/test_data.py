@@ -165,3 +165,31 @@ def test_a_damaged_file_is_named_with_what_was_expected(name, tmp_path):
     with pytest.raises(FileNotFoundError if content is None else fn.InputError) as caught:
         fn.data.mnist(tmp_path)
     assert str(path) in str(caught.value) and message in str(caught.value)
+
+
+def test_the_test_images_must_be_as_large_as_those_for_training(tmp_path):
+    for part, size in (("train", 2), ("t10k", 1)):
+        (tmp_path / f"{part}-images-idx3-ubyte").write_bytes(idx(torch.zeros(3, size, size, dtype=torch.uint8)))
+        (tmp_path / f"{part}-labels-idx1-ubyte").write_bytes(idx(torch.zeros(3, dtype=torch.uint8)))
+    with pytest.raises(fn.InputError, match="t10k images: got 1 pixels each, needs the 4"):
+        fn.data.mnist(tmp_path)
+
+
+def test_a_folder_without_images_is_refused(tmp_path):
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(idx(torch.zeros(0, 2, 2, dtype=torch.uint8)))
+    (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(torch.zeros(0, dtype=torch.uint8)))
+    with pytest.raises(fn.InputError, match="no images"):
+        fn.data.read_images(tmp_path, "train")
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_split_refuses_what_is_not_finite(bad):
+    inputs = normal(10, 2)
+    inputs[3, 1] = bad
+    with pytest.raises(fn.InputError, match="inputs: got NaN or infinite"):
+        fn.data.split(inputs, labels(10, 2), generator=seeded())
+
+
+def test_a_split_refuses_a_dtype_that_cannot_hold_it():
+    with pytest.raises(fn.InputError, match="floating dtype"):
+        fn.data.split(normal(10, 2), labels(10, 2), generator=seeded(), dtype=torch.int64)

@@ -158,3 +158,25 @@ def test_timing_takes_turns_and_takes_ratios_within_rounds():
     assert {name: len(times) for name, times in timing.rounds.items()} == {"a": 5, "b": 5}
     assert calls[-10:] == ["a", "b", "b", "a", "a", "b", "b", "a", "a", "b"]
     assert Timing({"a": [2.0, 4.0, 6.0], "b": [1.0, 4.0, 3.0]}).ratio("a", "b") == (2.0, 1.5, 2.0)
+
+
+def test_a_result_that_cannot_be_read_is_left_out_and_named(tmp_path, capsys):
+    for broken in ("{", "[]", "{}"):
+        (tmp_path / "providers").mkdir(exist_ok=True)
+        (tmp_path / "providers" / "result.json").write_text(broken)
+        assert command_line.main(["perceptron", "--epochs", "1", "--output", str(tmp_path)]) == 0
+        assert Links((tmp_path / "report.html").read_text()).ids == ["perceptron"]
+        assert "providers is left out" in capsys.readouterr().err
+
+
+def test_an_interrupted_rerun_leaves_the_earlier_result_whole(tmp_path, monkeypatch):
+    flags = ["perceptron", "--epochs", "1", "--output", str(tmp_path)]
+    command_line.main(flags)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "perceptron").iterdir()}
+
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("experiments.result.json.dumps", interrupted)
+    assert command_line.main([*flags, "--seed", "7"]) == 130
+    assert {path.name: path.read_bytes() for path in (tmp_path / "perceptron").iterdir()} == before

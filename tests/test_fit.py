@@ -105,7 +105,7 @@ def test_on_a_terminal_a_bar_shows_the_progress_on_stderr(monkeypatch, capsys):
     monkeypatch.setattr("sys.stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
     result = run(epochs=3)
-    assert "epochs" in terminal.getvalue() and capsys.readouterr().out == ""
+    assert "training" in terminal.getvalue() and capsys.readouterr().out == ""
     monkeypatch.undo()
     assert same_bits(result, run(epochs=3))
 

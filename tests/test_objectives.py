@@ -50,3 +50,40 @@ def test_accuracy_is_the_share_of_right_answers(name):
     identity = {"w": torch.eye(len(outputs[0]))}
     share = fn.accuracy(layer, identity, (torch.tensor(outputs), targets))
     assert share.shape == () and torch.isclose(share, torch.tensor(expected))
+
+
+LAYER = fn.perceptron(4)
+
+
+@pytest.mark.parametrize(
+    ("layer", "targets", "place"),
+    [
+        (LAYER, torch.ones(1), "batch"),
+        (LAYER, torch.ones(5, 2), "targets"),
+        (fn.mlp([4, 3]), torch.ones(5), "targets"),
+        (fn.mlp([4, 3]), torch.ones(5, 1, dtype=torch.int64), "targets"),
+        (fn.mlp([4, 3]), torch.ones(4, dtype=torch.int64), "batch"),
+    ],
+)
+def test_accuracy_counts_only_what_can_be_compared(layer, targets, place):
+    with pytest.raises(fn.InputError, match=place):
+        fn.accuracy(layer, layer.init(seeded()), (normal(5, 4), targets))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: fn.supervised(fn.mlp([4, 3]), fn.softmax_cross_entropy),
+        lambda: fn.supervised(fn.softmax_cross_entropy(), fn.mlp([4, 3])),
+        lambda: fn.serial(fn.dense(4, 3), fn.relu),
+        lambda: fn.serial([fn.relu()]),
+        lambda: fn.mlp([4, 3, 2], activation=fn.relu()),
+        lambda: fn.explicit(lambda params, batch: params),
+        lambda: fn.func_grad(lambda params, batch: params),
+        lambda: fn.per_sample(3),
+        lambda: fn.per_sample_norms(None),
+    ],
+)
+def test_a_forgotten_or_a_needless_pair_of_parentheses_is_named(as_users_run_it, call):
+    with pytest.raises(fn.InputError, match="needs an? "):
+        call()

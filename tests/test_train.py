@@ -1,3 +1,4 @@
+import re
 from itertools import count, islice, repeat
 
 import pytest
@@ -167,3 +168,46 @@ def test_errors_come_at_the_call_and_not_at_the_first_step(name, as_users_run_it
     arguments, place = REFUSED[name]
     with pytest.raises(fn.InputError, match=f"^{place}: got .*needs"):
         fn.train(*arguments, [normal(3, 2)])
+
+
+GARBAGE = {
+    "one value": (lambda params, batch: torch.ones(()), fn.sgd(0.1), None, "step_fn"),
+    "three values": (lambda params, batch: (1, 2, 3), fn.sgd(0.1), None, "step_fn"),
+    "complex gradients": (
+        lambda p, b: (torch.ones(()), fn.tree.map(lambda x: x.to(torch.complex128), p)),
+        fn.sgd(0.1),
+        None,
+        "grads",
+    ),
+    "updates alone": (
+        None,
+        fn.Transformation(lambda params: (), lambda grads, state, *, params: grads),
+        None,
+        "optimizer_fn.update",
+    ),
+    "numbers for updates": (
+        None,
+        fn.Transformation(lambda p: (), lambda g, state, *, params: (fn.tree.map(lambda x: 1.0, g), ())),
+        None,
+        "updates",
+    ),
+    "no step": (None, fn.Optimizer(lambda params: (), lambda at, params, state: params), None, "optimizer_fn.step"),
+    "a state of scalars": (None, fn.momentum(0.1), "scalars", "state"),
+    "the state of another": (None, fn.adam(0.1), (), "state"),
+}
+
+
+@pytest.mark.parametrize("case", GARBAGE)
+def test_what_a_user_returns_is_looked_at(as_users_run_it, case):
+    step_fn, optimizer, state, place = GARBAGE[case]
+    objective, params, batch = classifier()
+    if state == "scalars":
+        state = fn.tree.map(lambda leaf: torch.ones(()), params)
+    with pytest.raises(fn.InputError, match=f"^{re.escape(place)}"):
+        list(fn.train(step_fn or fn.explicit(objective), optimizer, params, [batch], state=state))
+
+
+def test_batches_must_be_iterable(as_users_run_it):
+    objective, params, _ = classifier()
+    with pytest.raises(fn.InputError, match="^batches"):
+        fn.train(fn.explicit(objective), fn.sgd(0.1), params, None)

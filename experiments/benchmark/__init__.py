@@ -10,7 +10,7 @@ from typing import Literal
 
 from experiments.benchmark import growth
 from experiments.benchmark.measure import Row
-from experiments.benchmark.presentation import COLUMNS, cells, draw, moved, observations, show
+from experiments.benchmark.presentation import COLUMNS, cells, draw, earlier, moved, observations, show
 from experiments.options import BadOption, Options
 from experiments.result import Result, Table
 
@@ -19,7 +19,7 @@ SECTIONS = ("step", "differences", "samples", "overheads", "growth")
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark(Options):
-    """Measures funcnn against classic PyTorch, torch.func, JAX, Opacus, BackPACK, SciPy and more, in float32 unless said."""
+    """Measures funcnn against classic PyTorch, torch.func, JAX, Opacus, BackPACK and more, in float32 whatever --dtype."""
 
     sections: tuple[Literal["step", "differences", "samples", "overheads", "growth"], ...] = SECTIONS
     """What to measure."""
@@ -35,6 +35,8 @@ class Benchmark(Options):
             raise BadOption(f"threads: got {self.threads}, needs positive numbers")
         if self.compare is not None and not self.compare.is_file():
             raise BadOption(f"compare: got {self.compare}, needs the result.json of an earlier benchmark")
+        if self.compare is not None:
+            earlier(self.compare)
 
 
 def run(options: Benchmark) -> Result:

@@ -9,6 +9,7 @@ from rich.table import Table as RichTable
 
 from experiments.benchmark.measure import Row
 from experiments.benchmark.peers import missing
+from experiments.options import BadOption
 from experiments.result import Table
 from funcnn.plots import COLORS, figure
 
@@ -62,17 +63,25 @@ def observations(rows: list[Row], growths: list[Any]) -> list[str]:
     return lines
 
 
-def moved(rows: list[Row], earlier: Path | None) -> list[str]:
+def earlier(path: Path) -> dict[tuple[str, str, int], dict[str, Any]]:
+    """The rows of an earlier benchmark's result.json. Raises BadOption where that is not what the file holds."""
+    try:
+        return {(r["what"], r["peer"], r["threads"]): r for r in json.loads(path.read_text())["numbers"]["rows"]}
+    except (ValueError, KeyError, TypeError):
+        raise BadOption(f"compare: got {path}, needs the result.json of an earlier benchmark") from None
+
+
+def moved(rows: list[Row], path: Path | None) -> list[str]:
     """The ratios whose quartiles no longer meet those of an earlier result."""
-    if earlier is None:
+    if path is None:
         return []
-    before = {(r["what"], r["peer"], r["threads"]): r for r in json.loads(earlier.read_text())["numbers"]["rows"]}
+    before = earlier(path)
     changes = []
     for row in rows:
         old = before.get((row.what, row.peer, row.threads))
         if old and (row.low > old["high"] or row.high < old["low"]):
             changes.append(f"{row.what} against {row.peer} at {row.threads} threads: {old['ratio']:.3g} to {row.ratio:.3g}")
-    return [f"Moved since {earlier}: {'; '.join(changes) or 'nothing beyond the quartiles'}."]
+    return [f"Moved since {path}: {'; '.join(changes) or 'nothing beyond the quartiles'}."]
 
 
 def draw(rows: list[Row]) -> tuple[Any, str]:
@@ -85,11 +94,12 @@ def draw(rows: list[Row]) -> tuple[Any, str]:
         spread = [[row.ratio - row.low for row in own], [row.high - row.ratio for row in own]]
         label = f"{threads} thread{'s' if threads > 1 else ''}, with quartiles"
         marker, color = "os^D"[offset % 4], COLORS[offset % len(COLORS)]
+        axis.barh(y, [row.ratio - 1 for row in own], left=1, height=0.24, color=color, alpha=0.35)
         axis.errorbar([row.ratio for row in own], y, xerr=spread, fmt=marker, markersize=4, color=color, label=label)
     aimed = {names.index(f"{row.what} / {row.peer}"): row.target for row in rows if row.target is not None}
     axis.plot(list(aimed.values()), list(aimed), "k|", markersize=11, label="target, at most")
     axis.axvline(1, color="black", linewidth=0.8)
-    axis.set(xscale="log", xlabel="time of ours / time of the peer", ylim=(len(names) - 0.3, -0.7))
+    axis.set(xscale="log", xlabel="ours / peer (times, or memory)", ylim=(len(names) - 0.3, -0.7))
     axis.set_yticks(range(len(names)), names, fontsize="x-small")
     drawing.legend(frameon=False, fontsize="small", loc="outside lower center", ncols=3)
-    return drawing, "Ratios with their quartiles, and the targets. Left of 1 ours is faster."
+    return drawing, "Ratios with their quartiles, and the targets. To the left of 1 ours is faster, or smaller."
