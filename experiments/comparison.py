@@ -127,5 +127,5 @@ def _performance(timing: Timing) -> tuple[Any, str]:
     right.plot(range(1, len(ratios) + 1), ratios, ".", color=COLORS[0], label="explicit / classic")
     right.axhline(1, color="black", linewidth=0.8)
     right.set(xlabel="round", ylabel="ratio of the times", ylim=(0, 1.15 * max(1, *ratios)))
-    right.legend(frameon=False)
+    right.legend(frameon=False, loc="lower left")
     return drawing, "Time per step, measured in turns; right, the ratio within each round (below 1: explicit is faster)."
