@@ -18,7 +18,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from . import kernels, tree
 from .errors import InputError, check_batch, check_count, check_params, describe
-from .train import bind, lift_optimizer, lift_step_fn
+from .train import bind, check_state, lift_optimizer, lift_step_fn
 from .types import Batch, Params, State, Step, Tree
 
 Compiled = Callable[[list[Tensor]], list[Tensor]]
@@ -39,8 +39,8 @@ def fused(
             axis, and the value of the Step has shape (k,). Compiling takes k times as long.
 
     Raises:
-        InputError: as `train`; steps is no positive integer; (when called) a batch without that leading axis, or a step
-            that cannot be traced.
+        InputError: as `train`; steps is no positive integer; (when called) a state of another optimizer, a batch without
+            that leading axis, or a step that cannot be traced.
     """
     check_count("steps", steps)
     provider, optimizer = lift_step_fn(step_fn), lift_optimizer(optimizer_fn)
@@ -57,6 +57,7 @@ def fused(
     def check(params: Params, state: State, batch: Batch) -> None:
         check_params(params)
         check_batch(batch)
+        check_state(state, optimizer.init(params))
         for leaf in tree.leaves(state):
             if not isinstance(leaf, Tensor):
                 raise InputError("state", describe(leaf), "tensors alone: compiled code would go on with the first number")

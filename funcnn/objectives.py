@@ -22,8 +22,9 @@ def supervised(layer: Layer, loss: Loss) -> Objective:
     Its hand-derived gradient composes those of the layer and the loss: the loss gives dL/doutputs, the layer pulls it
     back to its parameters. The gradient with respect to the inputs is never formed.
 
-    Raises (when evaluated):
-        InputError: the batch is no pair; whatever the layer and the loss refuse.
+    Raises:
+        InputError: layer is no Layer or loss no Loss; when evaluated, the batch is no pair, or the layer or the loss
+            refuses what it is given.
     """
     for place, part, kind, needs in (("layer", layer, Layer, "mlp([4, 3])"), ("loss", loss, Loss, "half_squared_error()")):
         if not isinstance(part, kind):

@@ -149,7 +149,10 @@ GRADIENTS = {
 @pytest.mark.parametrize("name", GRADIENTS)
 def test_a_gradient_by_hand_must_fit_the_parameters(name):
     gradient, *message = GRADIENTS[name]
-    rule = lambda w, x: (square(w, x), gradient(w))  # noqa: E731
+
+    def rule(w, x):
+        return square(w, x), gradient(w)
+
     params, batch = {"w": torch.ones(3)}, torch.ones(1)
     for call in (
         lambda: fn.explicit(fn.Objective(square, rule))(params, batch),

@@ -160,5 +160,8 @@ def test_what_compiled_code_would_freeze_is_refused(as_users_run_it):
         fn.fused(fn.func_grad(closing), fn.sgd(0.5))({"w": torch.ones(4)}, (), batch)
 
     counting = fn.Transformation(lambda params: 0, lambda grads, state, *, params: (grads, state + 1))
+    scalars = fn.tree.map(lambda leaf: torch.ones(()), params)
+    with pytest.raises(fn.InputError, match="^state"):
+        fn.fused(fn.explicit(objective), fn.momentum(0.1))(params, scalars, batch)
     with pytest.raises(fn.InputError, match="state: got 0, needs tensors alone"):
         fn.fused(fn.explicit(objective), counting)(params, None, batch)

@@ -103,8 +103,7 @@ def test_a_stationary_point_stays_where_it_is(search):
 
 @both
 def test_uphill_is_never_gone_even_where_the_gradient_lies(search):
-    value = lambda w, batch: (w * w).sum()  # noqa: E731
-    liar = fn.Objective(value, lambda w, batch: (value(w, batch), -2 * w))
+    liar = fn.Objective(lambda w, batch: (w * w).sum(), lambda w, batch: ((w * w).sum(), -2 * w))
     (step,) = fn.train(fn.explicit(liar), search(), torch.ones(2), [torch.zeros(1)])
     assert torch.equal(step.params, torch.ones(2)) and step.state.alpha < EPS
 

@@ -57,7 +57,10 @@ def test_the_gradient_is_that_of_the_value(name, n, h, seed, dtype):
     loss, draw, _ = LOSSES[name]
     outputs, targets = draw(n, h, seed, dtype)
     grad = loss.backward(loss.forward(outputs, targets)[1])
-    value = lambda outputs: loss.forward(outputs, targets)[0]  # noqa: E731
+
+    def value(outputs):
+        return loss.forward(outputs, targets)[0]
+
     assert_close(grad, torch.func.grad(value)(outputs), ROUNDING[dtype])
     assert_close(grad, numerical_gradient(value, outputs), DIFFERENCES[dtype])
 
