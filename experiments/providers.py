@@ -1,4 +1,4 @@
-"""One network, every gradient provider: the same start, the same batches, six ways to the gradient."""
+"""One network, every gradient provider: the same start, the same batches, seven ways to the gradient."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -49,7 +49,7 @@ def run(options: Providers) -> Result:
     timing = interleaved(sides, rounds=9, device=options.device)
     count = sum(leaf.numel() for leaf in fn.tree.leaves(start))
     return Result(
-        "Providers: six ways to one gradient",
+        "Providers: seven ways to one gradient",
         f"Sizes {data.train[0].shape[1]}, {options.hidden}, 10 ({count} parameters) on digits: {options.steps} steps of "
         f"gradient descent on minibatches of {options.batch_size}, once with each gradient provider.",
         numbers={"loss per step": losses, "distance from explicit": distances, "seconds": timing.rounds},
@@ -88,7 +88,7 @@ def _trajectories(losses: Any, distances: Any) -> tuple[Any, str]:
     drawing, (left, right) = figure(2)
     for index, name in enumerate(losses):
         style = {"color": COLORS[index], "linestyle": DASHES[index], "label": name}
-        left.plot(range(1, len(losses[name]) + 1), losses[name], linewidth=7 - 1.1 * index, **style)
+        left.plot(range(1, len(losses[name]) + 1), losses[name], linewidth=7 - index, **style)
         if any(distances[name]):
             right.semilogy(range(1, len(distances[name]) + 1), distances[name], linewidth=1.5, **style)
     left.set(xlabel="step", ylabel="loss of the minibatch")

@@ -37,6 +37,7 @@ from .per_sample import per_sample_clip as per_sample_clip
 from .per_sample import per_sample_norms as per_sample_norms
 from .providers import PROVIDERS as PROVIDERS
 from .providers import autograd as autograd
+from .providers import complex_step as complex_step
 from .providers import explicit as explicit
 from .providers import finite_difference as finite_difference
 from .providers import func_grad as func_grad

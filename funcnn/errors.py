@@ -48,6 +48,12 @@ def check_count(place: str, x: Any) -> None:
         raise InputError(place, describe(x), "a positive integer")
 
 
+def check_seed(seed: Any) -> None:
+    """Raises InputError unless a torch.Generator takes it for a seed."""
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise InputError("seed", describe(seed), "an integer from 0 to 2^63 - 1")
+
+
 def check_generator(generator: Any) -> None:
     """Raises InputError unless it is a torch.Generator."""
     if not isinstance(generator, torch.Generator):
@@ -112,8 +118,11 @@ def check_like(place: str, tree: Tree, params: Params) -> None:
 def in_unit_interval(place: str, x: Tensor) -> Tensor:
     """x, if all of it lies in [0, 1]; otherwise raises InputError.
 
-    Under vmap no value can be looked at: there the entries outside become NaN, which no one takes for a number.
+    Under vmap no value can be looked at: there the entries outside become NaN, which no one takes for a number. Complex
+    entries have no order; a complex step looks at the real ones first.
     """
+    if x.is_complex():
+        return x
     try:
         smallest, largest = torch.aminmax(x)
         inside = 0 <= smallest and largest <= 1

@@ -38,10 +38,7 @@ def difference_gradient(
     """
     if not isinstance(scheme, str) or scheme not in SCHEMES:
         raise InputError("scheme", describe(scheme), f"one of {', '.join(SCHEMES)}")
-    if step is not None:
-        check_number("step", step, minimum=torch.finfo(torch.float64).tiny)
-    if chunk_size is not None:
-        check_count("chunk_size", chunk_size)
+    check_step_and_size(step, chunk_size)
     up, down, order = SCHEMES[scheme]
 
     def quotients(probe: Probe) -> Tensor:
@@ -51,16 +48,12 @@ def difference_gradient(
         if step is not None:
             _check_moves(step, upper, lower)
 
-        def rise(index: Tensor, upper: Tensor, lower: Tensor) -> Tensor:
-            f_upper = probe.values(index, upper) if up else probe.center
-            f_lower = probe.values(index, lower) if down else probe.center
+        def rise(index: Tensor, chunk: slice) -> Tensor:
+            f_upper = probe.values(index, upper[chunk]) if up else probe.center
+            f_lower = probe.values(index, lower[chunk]) if down else probe.center
             return (f_upper - f_lower).reshape(len(index), -1).mean(1)
 
-        at_once = chunk_size or max(1, ELEMENTS_AT_ONCE // max(1, probe.elements))
-        indices = torch.arange(len(w), device=w.device)
-        rises = probe.center.new_zeros(len(w))  # there before the chunks: many small results among them fragment the heap
-        for chunk in (slice(start, start + at_once) for start in range(0, len(w), at_once)):
-            rises[chunk] = rise(indices[chunk], upper[chunk], lower[chunk])
+        rises = for_every_entry(probe, rise, probe.center.dtype, chunk_size)
         return (rises / (upper - lower)).reshape(probe.leaf.shape)
 
     def gradient(value: Callable[[Params, Batch], Tensor], params: Params, batch: Batch) -> tuple[Tensor, Params]:
@@ -73,6 +66,27 @@ def difference_gradient(
         return center, tree.flatten(params)[1](grads)
 
     return gradient
+
+
+def check_step_and_size(step: float | None, chunk_size: int | None) -> None:
+    """Raises InputError unless each is positive, or None."""
+    if step is not None:
+        check_number("step", step, minimum=torch.finfo(torch.float64).tiny)
+    if chunk_size is not None:
+        check_count("chunk_size", chunk_size)
+
+
+def for_every_entry(
+    probe: Probe, rise: Callable[[Tensor, slice], Tensor], dtype: torch.dtype, chunk_size: int | None
+) -> Tensor:
+    """rise(indices, chunk) -> (P,) for all entries of a leaf, one chunk after the other."""
+    count = probe.leaf.numel()
+    at_once = chunk_size or max(1, ELEMENTS_AT_ONCE // max(1, probe.elements))
+    indices = torch.arange(count, device=probe.leaf.device)
+    rises = probe.center.new_zeros(count, dtype=dtype)  # before the chunks: many small results fragment the heap
+    for chunk in (slice(start, start + at_once) for start in range(0, count, at_once)):
+        rises[chunk] = rise(indices[chunk], chunk)
+    return rises
 
 
 def _check_moves(step: float, upper: Tensor, lower: Tensor) -> None:

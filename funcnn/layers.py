@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Inexact
 from torch import Generator, Tensor
 
 from . import kernels
@@ -104,7 +104,9 @@ def _activation(
     def init(generator: Generator, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Params:
         return ()
 
-    def forward(params: tuple[()], x: Float[Tensor, "*shape"]) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
+    def forward(
+        params: tuple[()], x: Inexact[Tensor, "*shape"]
+    ) -> tuple[Inexact[Tensor, "*shape"], Inexact[Tensor, "*shape"]]:
         if not isinstance(params, tuple) or params:
             raise InputError("params", describe(params), "(), for this layer has no parameters")
         y = function(x)

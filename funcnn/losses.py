@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Inexact
 from torch import Tensor
 
 from .errors import InputError, check_number, check_same_shape, describe, in_unit_interval
@@ -25,8 +25,13 @@ Forward: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Residuals]]
 NO_LABEL = -(2**62) - 1  # nll_loss leaves one label out of the mean: not -100, its default, which may be a mistake
 
 
+def _inexact(x: Tensor) -> bool:
+    """Whether the entries are floating, or complex as in a complex step."""
+    return x.is_floating_point() or x.is_complex()
+
+
 def _check(outputs: Tensor, targets: Tensor) -> None:
-    if not outputs.is_floating_point() or not outputs.ndim:
+    if not _inexact(outputs) or not outputs.ndim:
         raise InputError("outputs", describe(outputs), "a floating tensor with a leading axis N")
     check_same_shape("targets", targets, outputs)
     if targets.dtype != outputs.dtype:
@@ -38,6 +43,11 @@ def _rows(x: Tensor) -> Tensor:
     return x.reshape(x.shape[0], -1)
 
 
+def _safe_log(p: Tensor) -> Tensor:
+    """The logarithm log max(p, t) that stays finite at 0; of complex numbers, which have no order, log p."""
+    return (p if p.is_complex() else p.clamp(min=torch.finfo(p.dtype).tiny)).log()
+
+
 def mean(
     terms: Forward, slopes: Callable[[Residuals], Tensor], clip: float | None = None, forward: Forward | None = None
 ) -> Loss:
@@ -47,7 +57,7 @@ def mean(
     the same operation.
     """
 
-    def mean_of_terms(outputs: Tensor, targets: Tensor) -> tuple[Float[Tensor, ""], Residuals]:
+    def mean_of_terms(outputs: Tensor, targets: Tensor) -> tuple[Inexact[Tensor, ""], Residuals]:
         values, residuals = terms(outputs, targets)
         return values.mean(), residuals
 
@@ -73,7 +83,7 @@ def half_squared_error() -> Loss:
         InputError: targets of another shape or dtype than the outputs.
     """
 
-    def terms(outputs: Tensor, targets: Tensor) -> tuple[Float[Tensor, " N"], Float[Tensor, "*shape"]]:
+    def terms(outputs: Tensor, targets: Tensor) -> tuple[Inexact[Tensor, " N"], Inexact[Tensor, "*shape"]]:
         _check(outputs, targets)
         error = outputs - targets
         return 0.5 * _rows(error * error).sum(1), error
@@ -91,7 +101,7 @@ def mean_squared_error(scale: float = 1.0) -> Loss:
     """
     check_number("scale", scale)
 
-    def terms(outputs: Tensor, targets: Tensor) -> tuple[Float[Tensor, " N"], Float[Tensor, "*shape"]]:
+    def terms(outputs: Tensor, targets: Tensor) -> tuple[Inexact[Tensor, " N"], Inexact[Tensor, "*shape"]]:
         _check(outputs, targets)
         error = outputs - targets
         return scale * _rows(error * error).mean(1), error
@@ -117,18 +127,18 @@ def binary_cross_entropy() -> Loss:
         InputError: targets of another shape or dtype than the outputs; values outside [0, 1] (NaN under vmap).
     """
 
-    def entropy(outputs: Tensor, targets: Tensor) -> tuple[Float[Tensor, "*shape"], Residuals]:
+    def entropy(outputs: Tensor, targets: Tensor) -> tuple[Inexact[Tensor, "*shape"], Residuals]:
         _check(outputs, targets)
         p, y = in_unit_interval("outputs", outputs), in_unit_interval("targets", targets)
-        q, tiny = 1 - p, torch.finfo(p.dtype).tiny
+        q = 1 - p
         # lerp(a, b, y) = (1 - y) a + y b
-        return torch.lerp(q.clamp(min=tiny).log(), p.clamp(min=tiny).log(), y).neg(), (p, q, y)
+        return torch.lerp(_safe_log(q), _safe_log(p), y).neg(), (p, q, y)
 
-    def terms(outputs: Tensor, targets: Tensor) -> tuple[Float[Tensor, " N"], Residuals]:
+    def terms(outputs: Tensor, targets: Tensor) -> tuple[Inexact[Tensor, " N"], Residuals]:
         values, residuals = entropy(outputs, targets)
         return _rows(values).mean(1), residuals
 
-    def forward(outputs: Tensor, targets: Tensor) -> tuple[Float[Tensor, ""], Residuals]:
+    def forward(outputs: Tensor, targets: Tensor) -> tuple[Inexact[Tensor, ""], Residuals]:
         values, residuals = entropy(outputs, targets)
         return values.mean(), residuals
 
@@ -159,7 +169,7 @@ def softmax_cross_entropy(clip: float | None = None) -> Loss:
         check_number("clip", clip)
 
     def log_likelihood(outputs: Tensor, targets: Tensor, reduction: str) -> tuple[Tensor, Residuals]:
-        if outputs.ndim != 2 or not outputs.is_floating_point():
+        if outputs.ndim != 2 or not _inexact(outputs):
             raise InputError("outputs", describe(outputs), "logits of shape (N, C)")
         if not isinstance(targets, Tensor) or targets.dtype != torch.int64 or targets.shape != outputs.shape[:1]:
             raise InputError("targets", describe(targets), f"class labels of shape ({outputs.shape[0]},) of int64")

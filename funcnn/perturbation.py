@@ -30,10 +30,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from . import tree
+from .batched import batched
 from .models import chain
 from .types import Batch, Layer, Loss, Params
 
 Links = Sequence[tuple[Layer, Params]]
+Vectorize = Callable[[Callable[..., Tensor]], Callable[..., Tensor]]
 
 
 class Probe(NamedTuple):
@@ -49,13 +51,16 @@ class Probe(NamedTuple):
     elements: int
 
 
-def probes(value: Callable[[Params, Batch], Tensor], params: Params, batch: Batch, center: Tensor) -> list[Probe]:
-    """A probe of every leaf, for any function: P perturbations are P evaluations, vmapped."""
+def probes(
+    value: Callable[[Params, Batch], Tensor], params: Params, batch: Batch, center: Tensor, vectorize: Vectorize = batched
+) -> list[Probe]:
+    """A probe of every leaf, for any function: P perturbations are P evaluations, by default vmapped where it can be."""
     elements = sum(leaf.numel() for leaf in tree.leaves(params) + tree.leaves(batch))
-    return [p._replace(elements=elements) for p in _probes(lambda params: value(params, batch), params, center)]
+    every = _probes(lambda params: value(params, batch), params, center, vectorize)
+    return [probe._replace(elements=elements) for probe in every]
 
 
-def supervised_probes(layer: Layer, loss: Loss, params: Params, batch: Batch) -> list[Probe]:
+def supervised_probes(layer: Layer, loss: Loss, params: Params, batch: Batch, vectorize: Vectorize = batched) -> list[Probe]:
     """The same for a loss of layers in series, which runs the layers that a perturbation reaches and no others."""
     inputs, targets = batch
     links, terms = chain(layer, params), loss.terms
@@ -99,14 +104,14 @@ def supervised_probes(layer: Layer, loss: Loss, params: Params, batch: Batch) ->
     def of_any(i: int) -> list[Probe]:
         link, own = links[i]
         rest = run_from(i + 1)
-        leaf_probes = _probes(lambda moved: rest(link.forward(moved, x[i])[0]), own, center)
+        leaf_probes = _probes(lambda moved: rest(link.forward(moved, x[i])[0]), own, center, vectorize)
         elements = max(activation.numel() for activation in x[i + 1 :])
         return [probe._replace(elements=max(probe.elements, elements)) for probe in leaf_probes]
 
     return [p for i, (link, _) in enumerate(links) for p in (of_dense(i) if link.structure == "dense" else of_any(i))]
 
 
-def _probes(value: Callable[[Params], Tensor], params: Params, center: Tensor) -> list[Probe]:
+def _probes(value: Callable[[Params], Tensor], params: Params, center: Tensor, vectorize: Vectorize) -> list[Probe]:
     leaves, unflatten = tree.flatten(params)
 
     def probe(position: int, leaf: Tensor) -> Probe:
@@ -117,7 +122,7 @@ def _probes(value: Callable[[Params], Tensor], params: Params, center: Tensor) -
             perturbed = torch.where(indices == index, moved, w).reshape(leaf.shape)
             return value(unflatten([*leaves[:position], perturbed, *leaves[position + 1 :]]))
 
-        return Probe(leaf, center, torch.func.vmap(value_at), w.numel())
+        return Probe(leaf, center, vectorize(value_at), w.numel())
 
     return [probe(position, leaf) for position, leaf in enumerate(leaves)]
 

@@ -1,9 +1,10 @@
-"""Gradient providers: four ways to differentiate one objective, all of one type.
+"""Gradient providers: five ways to differentiate one objective, all of one type.
 
     explicit            the rules derived by hand
     func_grad           torch.func.grad: transforms the function
     autograd            torch.autograd.grad: records a tape, the classic PyTorch way
     finite_difference   no derivative at all, only values (in its own module)
+    complex_step        values at complex parameters, where the objective is analytic (in its own module)
 
 Each turns an `Objective` into a `StepFn`, so any one can train, and any one can check another.
 """
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from . import tree
+from .complex_step import complex_step_gradient
 from .errors import InputError, check_batch, check_like, check_params, check_value, describe
 from .factored import per_sample_gradients
 from .finite_difference import difference_gradient
@@ -50,9 +52,8 @@ def explicit(objective: Objective) -> StepFn:
         return _provider(objective, lambda value: value_and_grad)
     layer, loss = objective.parts
     trusted = is_known(layer) and loss.terms is not None  # rules of this library compose to what fits
-    step_fn = _provider(objective, lambda value: derived if trusted else value_and_grad)
-    facts = {"per_sample": per_sample_gradients(*objective.parts)}
-    return step_fn._replace(known=Known((step_fn.value, step_fn.value_and_grad), facts))
+    rule = derived if trusted else value_and_grad
+    return _provider(objective, lambda value: rule, {"per_sample": per_sample_gradients(layer, loss)})
 
 
 def func_grad(objective: Objective) -> StepFn:
@@ -116,13 +117,34 @@ def finite_difference(
     return _provider(objective, lambda value: partial(gradient, value))
 
 
+def complex_step(objective: Objective, step: float | None = None, chunk_size: int | None = None) -> StepFn:
+    """The imaginary part of the value where one parameter is complex, Im f(w + i h e_j) / h: see `complex_step_gradient`.
+
+    The error is O(h^2) and rounding alone, for nothing is subtracted. One complex value a parameter, as many of them at
+    once as for `finite_difference`. All floating tensors, those of the batch too, are of complex128 in these evaluations.
+
+    Args:
+        objective: One that is analytic and runs under torch.func.vmap.
+        step: h, the same for every parameter. None takes 1e-50.
+        chunk_size: How many parameters are moved at once. None bounds the memory by their sizes.
+
+    Raises:
+        InputError: a step or chunk_size that is not positive; (when called) an operation that is not analytic (relu, abs,
+            max, a comparison, a real part) or that torch lacks for complex numbers: the message names it.
+    """
+    gradient = complex_step_gradient(objective, step, chunk_size)
+    return _provider(objective, lambda value: partial(gradient, value))
+
+
 def _check_objective(objective: Objective) -> None:
     if not isinstance(objective, Objective):
         raise InputError("objective", describe(objective), "an Objective, such as Objective(f) or supervised(layer, loss)")
 
 
 def _provider(
-    objective: Objective, differentiate: Callable[[ValueFn], Callable[[Params, Batch], tuple[Tensor, Params]]]
+    objective: Objective,
+    differentiate: Callable[[ValueFn], Callable[[Params, Batch], tuple[Tensor, Params]]],
+    facts: dict[str, Any] | None = None,
 ) -> StepFn:
     """The StepFn of an objective and a rule that differentiates functions, with every input checked first."""
     _check_objective(objective)
@@ -140,7 +162,8 @@ def _provider(
 
         return call
 
-    return StepFn(checked(scalar), checked(differentiate(scalar)))
+    value, value_and_grad = checked(scalar), checked(differentiate(scalar))
+    return StepFn(value, value_and_grad, Known((value, value_and_grad), {"objective": objective} | (facts or {})))
 
 
 PROVIDERS: dict[str, Callable[[Objective], StepFn]] = {
@@ -150,4 +173,5 @@ PROVIDERS: dict[str, Callable[[Objective], StepFn]] = {
     "forward_difference": partial(finite_difference, scheme="forward"),
     "backward_difference": partial(finite_difference, scheme="backward"),
     "central_difference": partial(finite_difference, scheme="central"),
+    "complex_step": complex_step,
 }

@@ -36,9 +36,26 @@ def flatten(tree: Tree) -> tuple[list[Any], Callable[[list[Any]], Tree]]:
     return flat, spec.unflatten
 
 
+def ravel(tree: Tree) -> tuple[Tensor, Callable[[Tensor], Tree]]:
+    """All entries in one vector (n,), and the function that builds the tree again from such a vector."""
+    xs, unflatten = flatten(tree)
+    sizes = [x.numel() for x in xs]
+
+    def unravel(vector: Tensor) -> Tree:
+        parts = zip(xs, vector.split(sizes), strict=True)
+        return unflatten([part.reshape(x.shape).to(x.dtype) for x, part in parts])
+
+    return torch.cat([x.flatten() for x in xs]) if xs else torch.zeros(0), unravel
+
+
 def paths(tree: Tree, root: str = "params") -> list[str]:
     """Each leaf's name as code, such as `params[0]['w']`, in the order of `leaves`."""
     return [accessor.codify(root) for accessor in optree.tree_accessors(tree, none_is_leaf=True)]
+
+
+def same_structure(tree: Tree, other: Tree) -> bool:
+    """Whether the trees differ in their leaves at most."""
+    return bool(optree.tree_structure(tree, none_is_leaf=True) == optree.tree_structure(other, none_is_leaf=True))
 
 
 def zeros_like(tree: Tree) -> Tree:

@@ -130,6 +130,12 @@ class StepFn(NamedTuple):
         return self.value_and_grad(*arguments)
 
     @property
+    def objective(self) -> Objective | None:
+        """What a provider of this library differentiates."""
+        objective: Objective | None = self.known.get("objective", (self.value, self.value_and_grad))
+        return objective
+
+    @property
     def per_sample(self) -> Callable[..., tuple[Tensor, Params]] | None:
         """What vmapping `value_and_grad` over batches of one would give: values (N,) and gradients with a leading N."""
         rule: Callable[..., tuple[Tensor, Params]] | None = self.known.get("per_sample", (self.value, self.value_and_grad))

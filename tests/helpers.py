@@ -13,6 +13,7 @@ TOLERANCES = {
     "forward_difference": 100 * EPS ** (1 / 2),
     "backward_difference": 100 * EPS ** (1 / 2),
     "central_difference": 100 * EPS ** (2 / 3),
+    "complex_step": 100 * EPS,
 }
 
 

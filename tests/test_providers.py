@@ -19,7 +19,10 @@ for _name, _activation in ACTIVATIONS.items():
     MODELS[f"autoencoder {_name}"] = fn.autoencoder([4, 3, 2], _activation), TO_REALS
 CASES = {f"{model}, {loss}": (model, loss) for model, (_, losses) in MODELS.items() for loss in losses}
 
-every_case = pytest.mark.parametrize("case", CASES)
+KINKED = [case for case in CASES if "relu" in case and "mlp [4, 3]" not in case]  # whose depth is more than 1
+PAIRS = [(provider, case) for provider in fn.PROVIDERS for case in CASES if provider != "complex_step" or case not in KINKED]
+
+every_pair = pytest.mark.parametrize(("provider", "case"), PAIRS, ids=", ".join)
 every_provider = pytest.mark.parametrize("provider", fn.PROVIDERS)
 
 
@@ -39,8 +42,7 @@ def test_the_providers_are_those_that_have_a_tolerance():
     assert fn.PROVIDERS.keys() == TOLERANCES.keys()
 
 
-@every_case
-@every_provider
+@every_pair
 def test_all_providers_agree_on_all_models_and_losses(provider, case):
     objective, params, batch = scene(case)
     step_fn = fn.PROVIDERS[provider](objective)
@@ -51,8 +53,15 @@ def test_all_providers_agree_on_all_models_and_losses(provider, case):
     assert not any(leaf.requires_grad for leaf in fn.tree.leaves((value, grads)))
 
 
-@every_case
-@every_provider
+@pytest.mark.parametrize("case", KINKED)
+def test_the_complex_step_alone_refuses_networks_with_kinks(case):
+    objective, params, batch = scene(case)
+    with pytest.raises(fn.InputError, match="got relu of complex numbers"):
+        fn.complex_step(objective)(params, batch)
+    assert torch.equal(fn.complex_step(objective).value(params, batch), objective.value(params, batch))
+
+
+@every_pair
 def test_gradients_per_sample_are_those_of_batches_of_one_and_average_to_that_of_the_batch(provider, case):
     objective, params, batch = scene(case)
     step_fn, tolerance = fn.PROVIDERS[provider](objective), TOLERANCES[provider]

@@ -16,6 +16,7 @@ OPTIMIZERS = {
     "adam": fn.adam(0.01),
     "line_search": fn.line_search(),
     "exact_line_search": fn.exact_line_search(),
+    "bfgs": fn.bfgs(),
     "torchopt.adam": torchopt.adam(0.01),
 }
 every_optimizer = pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
@@ -123,7 +124,9 @@ def test_data_that_require_gradients_leave_no_graph_behind(provider):
         assert not any(leaf.requires_grad for leaf in fn.tree.leaves((step.params, step.value)))
 
 
-@pytest.mark.parametrize("search", [fn.line_search(), fn.exact_line_search()], ids=["backtracking", "exact"])
+@pytest.mark.parametrize(
+    "search", [fn.line_search(), fn.exact_line_search(), fn.bfgs()], ids=["backtracking", "exact", "bfgs"]
+)
 def test_parameters_that_stay_where_they_are_become_plain_tensors_too(search):
     w = torch.zeros(2, requires_grad=True)
     (step,) = fn.train(fn.func_grad(fn.Objective(lambda w, x: (w * w).sum())), search, w, [torch.ones(1)])

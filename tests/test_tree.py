@@ -80,3 +80,11 @@ def test_trees_of_different_structure_do_not_add():
 
 def test_empty_leaves_have_no_difference():
     assert fn.tree.max_difference((torch.zeros(0), torch.ones(1)), (torch.zeros(0), torch.zeros(1))) == 1
+
+
+def test_ravel_puts_all_entries_in_one_vector_and_back():
+    x = {"b": torch.arange(3.0), "a": (torch.arange(4.0).reshape(2, 2), (), torch.tensor(9.0, dtype=torch.float32))}
+    vector, unravel = tree.ravel(x)
+    assert vector.tolist() == [0, 1, 2, 3, 9, 0, 1, 2] and vector.dtype == torch.float64
+    assert same_bits(unravel(vector), x)
+    assert tree.ravel(())[0].shape == (0,) and tree.ravel(())[1](torch.zeros(0)) == ()

@@ -1,0 +1,100 @@
+"""The complex step: a derivative from values alone, without the rounding error of a difference.
+
+Where f is analytic, and real at real w, its Taylor series continues it to complex numbers,
+
+    f(w + i h) = f(w) + i h f'(w) - h^2/2 f''(w) - ...        so        f'(w) = Im f(w + i h) / h + O(h^2)
+
+Nothing is subtracted, so h may be as small as numbers go, and what is left of the error is the rounding of one evaluation;
+a difference must balance rounding against truncation. By default h = 1e-50, whose square is far below rounding, and whose
+product with a derivative is far above underflow. Single precision has no room for both, so whatever the dtype of the
+parameters, the complex values are in double precision, and the gradient is rounded to that dtype in the end.
+
+What is analytic is a question of its own: see `analytic`.
+
+Squire & Trapp, "Using complex variables to estimate derivatives of real functions" (1998); Martins, Sturdza & Alonso,
+"The complex-step derivative approximation" (2003).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import tree
+from .analytic import OnlyAnalytic, to_complex
+from .finite_difference import check_step_and_size, for_every_entry
+from .perturbation import Probe, probes, supervised_probes
+from .types import Batch, Objective, Params
+
+STEP = 1e-50
+
+
+def complex_step_gradient(
+    objective: Objective, step: float | None = None, chunk_size: int | None = None
+) -> Callable[[Callable[[Params, Batch], Tensor], Params, Batch], tuple[Tensor, Params]]:
+    """The rule (value, params, batch) -> (value at params, gradient by complex steps), value being the objective's.
+
+    Raises:
+        InputError: a step or chunk_size that is not positive; (when called) an operation that is not analytic or does
+            not carry complex numbers.
+    """
+    check_step_and_size(step, chunk_size)
+    h = STEP if step is None else step
+
+    def values(probe: Probe) -> Tensor:
+        """The values with each entry of a leaf moved in turn, flat."""
+        moved = probe.leaf.flatten() + 1j * h
+
+        def values_at(index: Tensor, chunk: slice) -> Tensor:
+            return probe.values(index, moved[chunk]).reshape(len(index), -1).mean(1)
+
+        return for_every_entry(probe, values_at, moved.dtype, chunk_size)
+
+    def complex_values(params: Params, batch: Batch, center: Tensor) -> list[Tensor]:
+        # Inference mode is left, for in it composite operations are not taken apart.
+        with torch.inference_mode(False), torch.no_grad(), OnlyAnalytic():  # type: ignore[no-untyped-call]
+            points, data = tree.map(to_complex, (params, batch))
+            # vmap and no loop: under vmap no tensor can leave torch for Python or NumPy, where nobody would look at it.
+            if objective.parts is None:
+                every = probes(objective.value, points, data, center, torch.func.vmap)
+            else:
+                every = supervised_probes(*objective.parts, points, data, torch.func.vmap)
+            return [values(probe) for probe in every]
+
+    def gradient(value: Callable[[Params, Batch], Tensor], params: Params, batch: Batch) -> tuple[Tensor, Params]:
+        leaves, unflatten = tree.flatten((params, batch))
+        own = tree.leaves(params)
+
+        def on_leaves(*tensors: Tensor) -> tuple[Tensor, ...]:
+            params, batch = unflatten(list(tensors))
+            center = value(params, batch)  # in real numbers: whatever does not fit is found here
+            # Where the value is no number there is no derivative, though a continuation may have one: log(-1) is i pi.
+            slopes = [values.imag / h + 0 * center for values in complex_values(params, batch, center)]
+            return center, *(x.reshape(leaf.shape).to(leaf.dtype) for x, leaf in zip(slopes, own, strict=True))
+
+        center, *slopes = on_leaves_alone(on_leaves, *leaves)
+        return center, tree.flatten(params)[1](slopes)
+
+    return gradient
+
+
+class _Undifferentiated(torch.autograd.Function):
+    """Calls a function of tensors that has no derivative here: torch says so where one is asked for, and gives no 0."""
+
+    @staticmethod
+    def forward(function: Callable[..., tuple[Tensor, ...]], *tensors: Tensor) -> Any:
+        return function(*tensors)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        """Nothing is kept."""
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, function: Callable[..., tuple[Tensor, ...]], *tensors: Tensor) -> Any:
+        outputs = on_leaves_alone(torch.func.vmap(function, in_dims=in_dims[1:]), *tensors)
+        return outputs, (0,) * len(outputs)
+
+
+# (function, *tensors) -> function(*tensors)
+on_leaves_alone: Callable[..., tuple[Tensor, ...]] = _Undifferentiated.apply
