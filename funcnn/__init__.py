@@ -43,6 +43,7 @@ from .providers import complex_step as complex_step
 from .providers import explicit as explicit
 from .providers import finite_difference as finite_difference
 from .providers import func_grad as func_grad
+from .torch_function import torch_function as torch_function
 from .train import train as train
 from .types import Known as Known
 from .types import Layer as Layer
