@@ -10,6 +10,7 @@ from .fit import History as History
 from .fit import fit as fit
 from .fit import minibatches as minibatches
 from .fused import fused as fused
+from .jacobian import jacobian as jacobian
 from .layers import dense as dense
 from .layers import relu as relu
 from .layers import sigmoid as sigmoid

@@ -1,17 +1,18 @@
-"""Real data as tensors: two tables that come with scikit-learn, and MNIST-format files that the user has.
+"""Data as tensors: what comes with scikit-learn, two spirals that are drawn, and MNIST-format files that the user has.
 
-Nothing is downloaded. Inputs are standardised, x <- (x - mean) / std for each feature, with the mean and the standard
-deviation of the training part alone: the test part must not leak into what is trained. Features that never change
-(the corners of a digit) stay 0.
+Nothing is downloaded. Raw images are uint8, as they were scanned. In a `Dataset` the inputs are standardised,
+x <- (x - mean) / std for each feature, with the mean and the standard deviation of the training part alone: the test part
+must not leak into what is trained. Features that never change (the corners of a digit) stay 0.
 """
 
+import math
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor
 
-from .errors import InputError, check_batch, check_dtype, check_generator, describe
+from .errors import InputError, check_batch, check_count, check_dtype, check_generator, check_number, describe
 from .idx import read_idx
 
 
@@ -52,6 +53,55 @@ def digits(
     return split(
         torch.from_numpy(inputs), labels, generator=generator, test_fraction=test_fraction, dtype=dtype, device=device
     )
+
+
+def spirals(
+    count: int = 400,
+    *,
+    generator: Generator,
+    turns: float = 1.5,
+    noise: float = 0.02,
+    test_fraction: float = 0.2,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str = "cpu",
+) -> Dataset:
+    """Two interleaved spirals in the plane, inputs (N, 2); targets the arm, 0 or 1, shape (N,), int64.
+
+    Arm k passes through r (cos a, sin a) with r = 0.2 + 0.8 t and a = 2 pi turns t + pi k, at `count` values of t drawn
+    from [0, 1], every other one on arm 1; `noise` is the deviation of what is added to both coordinates. Source of the
+    problem: Lang & Witbrock, "Learning to tell two spirals apart" (1988).
+
+    Raises:
+        InputError: count is no positive integer; turns or noise is below 0; as `split`.
+    """
+    check_count("count", count)
+    check_number("turns", turns)
+    check_number("noise", noise)
+    check_generator(generator)
+    t = torch.rand(count, generator=generator, dtype=torch.float64, device=generator.device)
+    arms = torch.arange(count, device=t.device) % 2
+    radius, angle = 0.2 + 0.8 * t, math.pi * (2 * turns * t + arms)
+    points = radius[:, None] * torch.stack([angle.cos(), angle.sin()], 1)
+    points = points + noise * torch.randn(points.shape, generator=generator, dtype=t.dtype, device=t.device)
+    return split(points, arms, generator=generator, test_fraction=test_fraction, dtype=dtype, device=device)
+
+
+def digit_images() -> tuple[Tensor, Tensor]:
+    """The images of `digits` as they were scanned: (1797, 8, 8) of 0 (white) to 16 (black), uint8; labels (1797,), int64."""
+    from sklearn.datasets import load_digits
+
+    raw = load_digits()
+    return torch.from_numpy(raw.images).byte(), torch.from_numpy(raw.target).long()
+
+
+def photographs() -> Tensor:
+    """Two colour photographs, a temple and a flower: (2, 427, 640, 3) of 0 to 255, uint8, the channels red, green, blue.
+
+    Need scikit-learn, and pillow, which matplotlib brings.
+    """
+    from sklearn.datasets import load_sample_images
+
+    return torch.stack([torch.tensor(image) for image in load_sample_images().images])
 
 
 def mnist(directory: str | Path, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu") -> Dataset:

@@ -68,6 +68,64 @@ def test_a_split_shows_every_sample_in_exactly_one_part(count, fraction, seed):
     assert sorted(torch.cat([data.train[1], data.test[1]]).tolist()) == list(range(count))
 
 
+def arm(points, turns):
+    """Which spiral each raw point is nearest to: of the angle that its radius should have, and of the opposite one."""
+    radius = points.norm(dim=1)
+    expected = 2 * math.pi * turns * (radius - 0.2) / 0.8
+    return (torch.cos(torch.atan2(points[:, 1], points[:, 0]) - expected) < 0).long()
+
+
+@pytest.mark.parametrize(("turns", "noise"), [(1.5, 0.02), (0.75, 0.0), (3.0, 0.01)])
+def test_every_point_lies_on_the_arm_that_its_target_names(turns, noise):
+    count = 200
+    data = fn.data.spirals(count, generator=seeded(), turns=turns, noise=noise)
+    drawn, generator = [], seeded()
+    t = torch.rand(count, generator=generator)
+    for k, at in enumerate(t.tolist()):
+        r, a = 0.2 + 0.8 * at, math.pi * (2 * turns * at + k % 2)
+        drawn.append([r * math.cos(a), r * math.sin(a)])
+    points = torch.tensor(drawn) + noise * torch.randn(count, 2, generator=generator)
+    assert torch.equal(arm(points, turns), torch.arange(count) % 2)
+    same = fn.data.split(points, torch.arange(count) % 2, generator=generator)
+    for (inputs, targets), (expected, arms) in zip(data, same, strict=True):
+        assert torch.allclose(inputs, expected, atol=1e-12) and torch.equal(targets, arms)
+    assert [len(part[1]) for part in data] == [160, 40] and sum((part[1] == 1).sum() for part in data) == count / 2
+
+
+def test_spirals_are_the_same_for_the_same_seed_and_have_the_dtype_asked_for():
+    first, again, other = (fn.data.spirals(50, generator=seeded(seed), dtype=torch.float32) for seed in (0, 0, 1))
+    assert same_bits(first, again) and not torch.equal(first.train[0], other.train[0])
+    assert first.train[0].dtype == torch.float32 and first.train[1].dtype == torch.int64
+
+
+@pytest.mark.parametrize(
+    ("place", "bad"),
+    [("count", {"count": 0}), ("turns", {"turns": -1.0}), ("noise", {"noise": math.nan}), ("test_fraction", {"count": 2})],
+)
+def test_spirals_that_cannot_be_drawn_are_refused(place, bad):
+    with pytest.raises(fn.InputError, match=f"^{place}: got"):
+        fn.data.spirals(generator=seeded(), **bad)
+
+
+def test_images_are_raw_and_in_the_order_of_their_axes():
+    images, digits = fn.data.digit_images()
+    assert images.shape == (1797, 8, 8) and images.dtype == torch.uint8 and images.unique().tolist() == list(range(17))
+    assert digits.bincount().tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+    photographs = fn.data.photographs()
+    assert photographs.shape == (2, 427, 640, 3) and photographs.dtype == torch.uint8
+    bright, leafy = photographs[0].float().mean((1, 2)), photographs[1].float().mean((0, 1))
+    assert bright[:100].mean() > 2 * bright[-100:].mean()  # sky above a temple
+    assert leafy.argmax() == 1  # green around a flower
+
+
+def test_digits_are_the_standardised_images():
+    images, _ = fn.data.digit_images()
+    flat = images.flatten(1).double()
+    whole = torch.cat([inputs for inputs, _ in fn.data.digits(generator=seeded())])
+    split = fn.data.split(flat, torch.arange(len(flat)), generator=seeded())
+    assert torch.equal(whole, torch.cat([inputs for inputs, _ in split]))
+
+
 def test_the_test_part_is_measured_by_the_training_part():
     inputs = 5 + 3 * normal(40, 2)
     data = fn.data.split(inputs, torch.arange(40), generator=seeded())
