@@ -4,6 +4,11 @@ from . import data as data
 from . import problems as problems
 from . import tree as tree
 from .bfgs import bfgs as bfgs
+from .checking import Finding as Finding
+from .checking import Report as Report
+from .checking import assert_gradients as assert_gradients
+from .checking import check as check
+from .checking import check_vjp as check_vjp
 from .errors import InputError as InputError
 from .fit import Fit as Fit
 from .fit import History as History

@@ -5,23 +5,33 @@ read on a slide: labelled axes, legends, colours that colour-blind readers can t
 dashes that tell them apart in print.
 """
 
-from typing import TYPE_CHECKING, Any
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
+import torch
+from matplotlib import colormaps
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+from torch import Tensor
+
+from .errors import InputError
 
 if TYPE_CHECKING:
+    from .checking import Report
     from .fit import History
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 
 
-def figure(panels: int = 1, *, height: float = 3.6) -> tuple[Figure, list[Any]]:
-    """A figure with some panels side by side, in the style of this project: (figure, axes)."""
-    width = {1: 6.0, 2: 9.0}.get(panels, 4.0 * panels)
+def figure(panels: int = 1, *, rows: int = 1, width: float | None = None, height: float = 3.6) -> tuple[Figure, list[Any]]:
+    """A figure with some panels, row by row, in the style of this project: (figure, axes). Sizes in inches, as a whole."""
+    columns = -(-panels // rows)
+    width = width or {1: 6.0, 2: 9.0}.get(columns, 4.0 * columns)
     drawing = Figure(figsize=(width, height), dpi=150, layout="constrained")
-    axes = list(drawing.subplots(1, panels, squeeze=False)[0])
+    axes = [drawing.add_subplot(rows, columns, index + 1) for index in range(panels)]
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(True, color="#dddddd", linewidth=0.6)
@@ -35,6 +45,73 @@ def log_scale(axis: Any) -> None:
     axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axis.yaxis.set_minor_formatter(NullFormatter())
+
+
+def heat_map(
+    axis: Any,
+    matrix: Tensor,
+    *,
+    label: str,
+    scale: Literal["linear", "log"] = "linear",
+    rows: Sequence[str] = (),
+    columns: Sequence[str] = (),
+) -> None:
+    """A matrix as colours, row 0 on top, with the scale of the colours beside it, named by `label`.
+
+    What is exactly 0 is grey and what is not finite black, so that neither is taken for a number of the scale. Where
+    there are negative entries, blue is below 0 and orange above. `rows` and `columns` name all of them, or none.
+
+    Raises:
+        InputError: negative entries on a logarithmic scale.
+    """
+    x = matrix.detach().cpu().double()
+    numbers = x[x.isfinite() & (x != 0)]
+    signed = bool((numbers < 0).any())
+    if signed and scale == "log":
+        raise InputError("heat_map(matrix)", "negative entries", "positive ones on a logarithmic scale")
+    largest = numbers.abs().max().item() if len(numbers) else 1.0
+    lowest = -largest if signed else 0.0
+    if scale == "log":  # whole decades, at least one
+        least = max(numbers.min().item(), 1e-300) if len(numbers) else largest
+        lowest, largest = 10.0 ** (math.ceil(math.log10(least)) - 1), 10.0 ** math.ceil(math.log10(largest))
+    colors = LinearSegmentedColormap.from_list("signed", [COLORS[0], "white", COLORS[1]]) if signed else colormaps["viridis"]
+    shown = x.where(x.isfinite(), 2 * largest).where(x != 0, torch.nan)  # above the scale, and missing from it
+    cells = axis.pcolormesh(
+        *((torch.arange(size + 1) - 0.5).numpy() for size in (x.shape[1], x.shape[0])),
+        shown.numpy(),
+        norm=scale,
+        vmin=lowest,
+        vmax=largest,
+        cmap=colors.with_extremes(bad="#d0d0d0", over="black"),
+    )
+    axis.grid(False)
+    axis.invert_yaxis()
+    axis.spines[:].set_visible(False)
+    for ticks, names in ((axis.yaxis, rows), (axis.xaxis, columns)):
+        ticks.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        if names:
+            ticks.set_ticks(range(len(names)), names)
+    axis.figure.colorbar(cells, ax=axis, label=label).ax.yaxis.set_minor_formatter(NullFormatter())
+
+
+def images(axis: Any, pictures: Tensor, *, rows: Sequence[str] = (), columns: Sequence[str] = ()) -> None:
+    """Grey pictures, shape (rows, columns, height, width), as a table in one panel: 0 is white and 1 is black.
+
+    `rows` and `columns` are the heads of the table, all of them or none.
+    """
+    x = pictures.detach().cpu().double()
+    # In units of one picture, with a gap of a tenth: picture (i, j) is centred at (j, i), where its tick stands.
+    for i, row in enumerate(x):
+        for j, picture in enumerate(row):
+            extent = (j - 0.45, j + 0.45, i + 0.45, i - 0.45)
+            axis.imshow(picture.numpy(), cmap="Greys", vmin=0, vmax=1, extent=extent, interpolation="nearest")
+    axis.set(xlim=(-0.5, x.shape[1] - 0.5), ylim=(x.shape[0] - 0.5, -0.5), aspect=x.shape[2] / x.shape[3])
+    axis.grid(False)
+    axis.spines[:].set_visible(False)
+    axis.xaxis.tick_top()
+    axis.tick_params(length=0)
+    for ticks, names in ((axis.yaxis, rows), (axis.xaxis, columns)):
+        ticks.set_ticks(range(len(names)), names)
 
 
 def plot_history(history: "History") -> Figure:
@@ -55,4 +132,30 @@ def plot_history(history: "History") -> Figure:
     if history.evaluations:
         axes[1].set(xlabel="epoch", ylabel="evaluation")
         axes[1].legend(frameon=False)
+    return drawing
+
+
+def plot_check(report: "Report") -> Figure:
+    """The error of every leaf beside what is allowed; and, where a batch disagrees, the error of each sample's gradient."""
+    names, findings = list(report.leaves), list(report.leaves.values())
+    drawing, axes = figure(1 if report.samples is None else 2, height=1.6 + 0.3 * len(names))
+    rows = range(len(names))
+    allowed = [finding.allowed for finding in findings]
+    shown = [finding.error if 0 < finding.error < math.inf else math.nan for finding in findings]
+    least = min([x for x in (*shown, *allowed) if x > 0] or [1e-16]) / 10
+    marks = {"ok": "o", "wrong": "X", "kink": "^", "unreliable": "s"}
+    for (verdict, mark), color in zip(marks.items(), (COLORS[0], COLORS[1], COLORS[2], COLORS[6]), strict=True):
+        own = [i for i in rows if findings[i].verdict == verdict]
+        if own:  # what is exactly 0 stands at the left edge, what is infinite at the right
+            x = [least if findings[i].error == 0 else min(findings[i].error, 10.0) for i in own]
+            axes[0].plot(x, own, mark, color=color, label=verdict)
+    axes[0].plot(allowed, rows, "|", color="black", markersize=14, label="allowed")
+    axes[0].set(xscale="log", xlim=(least / 2, 20), xlabel="relative error of the gradient", ylim=(len(names) - 0.5, -0.5))
+    axes[0].set_yticks(rows, names)
+    drawing.legend(frameon=False, fontsize="small", loc="outside lower left", ncols=5)
+    if report.samples is not None:
+        heat_map(axes[1], report.samples, label="relative error", scale="log", columns=names)
+        axes[1].set(ylabel="sample")
+        for name in axes[1].get_xticklabels():
+            name.set(rotation=30, ha="right", rotation_mode="anchor")
     return drawing

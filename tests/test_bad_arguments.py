@@ -24,6 +24,7 @@ TAKE_LR = {
     "adam": fn.adam,
     "line_search": fn.line_search,
     "exact_line_search": fn.exact_line_search,
+    "bfgs": fn.bfgs,
 }
 
 
@@ -52,6 +53,11 @@ CALLS = {
     "line search without values": (lambda: fn.line_search(max_evaluations=0), "max_evaluations", "0", "positive"),
     "exact search from 0": (lambda: fn.exact_line_search(0.0), "lr", "0.0", "at least"),
     "exact search to 0": (lambda: fn.exact_line_search(tolerance=0.0), "tolerance", "0.0", "at least"),
+    "bfgs from 0": (lambda: fn.bfgs(0.0), "lr", "0.0", "at least"),
+    "bfgs, decrease of 1": (lambda: fn.bfgs(decrease=1.0), "decrease", "1.0", "below 1"),
+    "bfgs, curvature of 1": (lambda: fn.bfgs(curvature=1.0), "curvature", "1.0", "below 1"),
+    "bfgs, no room between": (lambda: fn.bfgs(decrease=0.5, curvature=0.4), "curvature", "0.4", "at least 0.5"),
+    "bfgs without a trial": (lambda: fn.bfgs(max_evaluations=0), "max_evaluations", "0", "positive"),
     "a layer without inputs": (lambda: fn.dense(0, 3), "in_features", "0", "positive integer"),
     "a layer with half an output": (lambda: fn.dense(3, 2.5), "out_features", "2.5", "positive integer"),
     "a perceptron without inputs": (lambda: fn.perceptron(-1), "in_features", "-1", "positive integer"),
@@ -70,7 +76,16 @@ CALLS = {
     ),
     "a scheme that is no name": (lambda: fn.finite_difference(SUM, 2), "scheme", "2", "central"),
     "a step by name": (lambda: fn.finite_difference(SUM, step="small"), "step", "'small'", "a number"),
+    "a complex step of 0": (lambda: fn.complex_step(SUM, step=0.0), "step", "0.0", "a number"),
+    "a complex step of no objective": (lambda: fn.complex_step(torch.sum), "objective", "", "Objective"),
+    "no complex steps at once": (lambda: fn.complex_step(SUM, chunk_size=0), "chunk_size", "0", "positive integer"),
     "a fractional chunk": (lambda: fn.finite_difference(SUM, chunk_size=1.5), "chunk_size", "1.5", "positive integer"),
+    "a layer's constructor": (
+        lambda: fn.torch_function(fn.relu),
+        "torch_function(pair)",
+        "a function",
+        "relu() and not relu",
+    ),
     "a bound of 0": (lambda: fn.per_sample_clip(SUM, 0.0), "max_norm", "0.0", "at least"),
     "logits in a row": (loss_of(ENTROPY, torch.ones(3), torch.zeros(3).long()), "outputs", "(3,)", "(N, C)"),
     "labels in a list": (loss_of(ENTROPY, torch.ones(2, 2), [0, 1]), "targets", "a list", "class labels"),

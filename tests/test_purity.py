@@ -7,6 +7,7 @@ import torch
 from helpers import classifier, labels, normal, same_bits, seeded
 
 import funcnn as fn
+from funcnn.problems import MORE_GARBOW_HILLSTROM
 
 # Beartype draws from Python's generator to choose what it checks; the library itself draws nothing.
 pytestmark = pytest.mark.usefixtures("as_users_run_it")
@@ -66,6 +67,7 @@ def fitted(params, data):
 ACTIVATIONS = {"sigmoid": fn.sigmoid(), "tanh": fn.tanh(), "relu": fn.relu(), "softmax": fn.softmax()}
 TRANSFORMATIONS = {"sgd": fn.sgd(0.1), "momentum": fn.momentum(0.1), "rmsprop": fn.rmsprop(0.1), "adam": fn.adam(0.1)}
 OPTIMIZERS = {"nesterov": fn.nesterov(0.1), "line_search": fn.line_search(), "exact": fn.exact_line_search()}
+OPTIMIZERS["bfgs"] = fn.bfgs()
 TREE = {"b": normal(3), "a": (normal(2, 2, seed=1), ())}
 
 # name: (a function, its arguments)
@@ -75,6 +77,8 @@ CALLS = {
     **{name: (forward_and_backward(layer), ((), X, X)) for name, layer in ACTIVATIONS.items()},
     "apply": (lambda params, x: fn.apply(fn.mlp([4, 3, 2]), params, x), (PARAMS, X)),
     "accuracy": (lambda params, batch: fn.accuracy(fn.mlp([4, 3, 2]), params, batch), (PARAMS, BATCH)),
+    "torch_function of a layer": (fn.torch_function(fn.mlp([4, 3, 2])), (PARAMS, X)),
+    "torch_function of a loss": (fn.torch_function(fn.softmax_cross_entropy(clip=0.01)), (DY, BATCH[1])),
     "half_squared_error": (value_and_gradient(fn.half_squared_error()), (P, Y)),
     "mean_squared_error": (value_and_gradient(fn.mean_squared_error(2.0)), (P, Y)),
     "binary_cross_entropy": (value_and_gradient(fn.binary_cross_entropy()), (P, Y)),
@@ -99,6 +103,9 @@ CALLS = {
     "tree.add": (fn.tree.add, (TREE, TREE)),
     "tree.add_scaled": (lambda x, y: fn.tree.add_scaled(x, 2.0, y), (TREE, TREE)),
     "tree.zeros_like": (fn.tree.zeros_like, (TREE,)),
+    "tree.ravel": (lambda tree: fn.tree.ravel(tree)[0], (TREE,)),
+    "generate_function": (lambda w: fn.problems.generate_function(4, 3, 0).value_and_grad(w, ()), (X,)),
+    **{name: (lambda w, f=p[0]: f.value_and_grad(w, ()), (p.start,)) for name, p in MORE_GARBOW_HILLSTROM.items()},
     "tree.clone": (fn.tree.clone, (TREE,)),
     "tree.dot": (fn.tree.dot, (TREE, TREE)),
     "tree.max_difference": (fn.tree.max_difference, (TREE, TREE)),

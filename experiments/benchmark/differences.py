@@ -2,17 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from time import perf_counter
 
-import numpy as np
 import torch
 from torch import Tensor
 
 import funcnn as fn
 from experiments.benchmark import peers
-from experiments.benchmark.measure import Race, Row, relative_error
+from experiments.benchmark.measure import Race, Row
 from experiments.benchmark.steps import scene
-from experiments.timing import interleaved
 from funcnn import tree
 
 STEP = 6e-6
@@ -39,9 +36,7 @@ def differences_of(size: str, target: float, race: Race, generator: torch.Genera
         return flat(tree.leaves(step_fn(params, batch)[1]))
 
     step_fn = fn.finite_difference(objective)
-    error = relative_error(ours(), flat(tree.leaves(fn.func_grad(objective)(params, batch)[1])))
-    if error > 1e-8:
-        raise RuntimeError(f"finite differences, {size}: relative error {error:.1e}, more than 1e-8")
+    exact = flat(tree.leaves(fn.func_grad(objective)(params, batch)[1]))
     count = len(x) if size == "tiny" else SOME
     looped = partial(loop, value, x, count)
     share = (1, count / len(x))
@@ -49,7 +44,12 @@ def differences_of(size: str, target: float, race: Race, generator: torch.Genera
     yield race("differences", what, "Python loop", ours, looped, same=same, target=target, rounds=5, per_call=share)
     if size == "middle":
         return
-    yield gradcheck(race, what, ours, value, x)
+    gradcheck = partial(torch.autograd.gradcheck, value, (x.clone().requires_grad_(),), eps=1e-6)  # slow by default
+    name, same = "gradcheck (slow mode)", ([ours()], [exact], 1e-8)
+    yield race("differences", what, name, ours, gradcheck, same=same, target=1 / 500, rounds=9)
+    checked = partial(fn.check, fn.explicit(objective), None, params, batch)
+    same = ([checked().ok], [gradcheck()], 0.0)
+    yield race("differences", f"check of {what}", name, checked, gradcheck, same=same, target=1 / 50, rounds=9)
     if race.device != "cpu":
         return
     if peers.installed("scipy"):
@@ -75,15 +75,3 @@ def loop(value: Callable[[Tensor], Tensor], x: Tensor, count: int) -> Tensor:
         down[index] -= STEP
         slopes.append((value(up) - value(down)) / (2 * STEP))
     return torch.stack(slopes)
-
-
-def gradcheck(race: Race, what: str, ours: Callable[[], Tensor], value: Callable[[Tensor], Tensor], x: Tensor) -> Row:
-    """torch.autograd.gradcheck in its slow mode, timed once, since it takes about ten seconds."""
-    leaf = x.clone().requires_grad_()
-    start = perf_counter()
-    torch.autograd.gradcheck(value, (leaf,), eps=1e-6)  # raises where it disagrees
-    seconds = perf_counter() - start
-    times = interleaved({"ours": ours}, rounds=9, device=race.device).rounds["ours"]
-    low, middle, high = np.quantile(times, [0.25, 0.5, 0.75]).tolist()
-    ratios = (middle / seconds, low / seconds, high / seconds)
-    return Row("differences", what, "gradcheck (slow mode)", race.threads, middle, seconds, *ratios, target=1 / 500)

@@ -1,0 +1,143 @@
+"""Checking a gradient is comparing two: every source has the same type, so any one of them can be the reference.
+
+A leaf is right if |g - r| <= tolerance max(|g|, |r|), leaf by leaf, since a bias lost beside a large weight is lost in a
+pooled norm too. Central differences in float64 agree with a right gradient to about 1e-9, so the default tolerance is 1e-7.
+A leaf that fails is looked at more closely, in this order:
+
+1. finer differences, of order 4, if the reference is the default;
+2. the orders of the differences along g - r, which tell a wrong gradient from a kink and from rounding: see `orders`;
+3. at a kink the one-sided derivatives of each entry, between which g may lie: see `entries`;
+4. what would explain it, and which samples show it: see `diagnosis` and `mistakes`.
+
+In float32, bfloat16 and float16 nothing is ever differenced. The reference is evaluated in float64 on the very same
+operands, and the noise floor decides: see `precision`.
+"""
+
+import math
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from .. import tree
+from ..errors import InputError, check_batch, check_number, check_params, check_seed
+from ..providers import finite_difference
+from ..types import Batch, Objective, Params
+from .explain import explain, network_predictions
+from .leaf import compare
+from .precision import allowances
+from .probing import odds, probe
+from .question import Question, check_finite, gradient_leaves, lifted
+from .report import Finding, Report
+from .surface import ELSEWHERE, Surface, rounded
+from .trials import repeated, same_value, untouched
+
+Provider: TypeAlias = Callable[[Params, Batch], tuple[Tensor, Params]]  # as a StepFn is
+
+ENTRY_BY_ENTRY = 10_000  # parameters; the differences of more than these take random directions
+
+
+def check(
+    step_fn: Provider,
+    reference: Provider | None = None,
+    params: Params = (),
+    batch: Batch = (),
+    *,
+    tolerance: float = 1e-7,
+    seed: int = 0,
+) -> Report:
+    """Compares a gradient with a reference, leaf by leaf, and says what is wrong where they disagree.
+
+    Args:
+        step_fn: The provider to check, or any callable (params, batch) -> (value, grads).
+        reference: Another provider of the same function, run in float64. None: central differences of step_fn's value
+            in float64, of every entry up to 10,000 parameters, above that along random directions (see `probing`).
+        params: Where to check, in any precision.
+        batch: What to check it on.
+        tolerance: The relative error that a leaf may have. In low precision the noise floor counts if it is higher.
+        seed: Of the random directions.
+
+    Raises:
+        InputError: nothing to check; parameters or data that are not finite; gradients whose tree is not that of the
+            parameters, naming the first path that differs; a step_fn or reference that is none; a reference that does
+            not run in float64.
+    """
+    claimed = lifted("step_fn", step_fn)
+    check_number("tolerance", tolerance)
+    check_seed(seed)
+    check_params(params)
+    check_batch(batch)
+    check_finite("params", params)
+    check_finite("batch", batch)
+    count = len(tree.leaves(batch)[0]) if tree.leaves(batch) else 1
+    known = None if reference is None else lifted("reference", reference)
+    question = Question(claimed, known, params, batch, "params", count, partial(network_predictions, claimed))
+    return examine(question, tolerance, seed)
+
+
+def examine(question: Question, tolerance: float, seed: int) -> Report:
+    """The answer to a question about anything that is a StepFn."""
+    claimed, reference, params, batch, root, *_ = question
+    if not any(leaf.numel() for leaf in tree.leaves(params)):
+        raise InputError(root, "no numbers", "at least one that has a gradient, or there is nothing to check")
+    by_differences = reference is None
+    if reference is None:
+        reference = finite_difference(claimed.objective or Objective(claimed.value))
+    with suppress(RuntimeError, ValueError, TypeError):  # the function may be nowhere else
+        claimed.value_and_grad(rounded(params, ELSEWHERE), batch)  # whose residuals must not come back below
+    result, hands_off = untouched(claimed.value_and_grad, params, batch, names=(root, "batch"))
+    value, g = gradient_leaves("step_fn", result, params)
+    again = gradient_leaves("step_fn", claimed.value_and_grad(params, batch), params)
+    surface = Surface(reference, params, batch, by_differences)
+    values = {"step_fn.value": claimed.value(params, batch), "the reference's value": surface.center}
+    trials = {
+        "untouched inputs": hands_off,
+        "repeated call": repeated([value, *g], [again[0], *again[1]], tolerance),
+        "value": same_value(value, values, tolerance),
+    }
+    paths, nothing = tree.paths(params, root), _nothing_to_compare(trials)
+    if nothing:
+        return Report({path: _no_comparison(leaf, nothing) for path, leaf in zip(paths, g, strict=True)}, trials)
+
+    leaves = list(zip([leaf.double() for leaf in g], allowances(claimed, params, batch, surface, tolerance), strict=True))
+    large = by_differences and sum(leaf.numel() for leaf in g) > ENTRY_BY_ENTRY
+    if large:
+        generator = torch.Generator().manual_seed(seed)
+        compared = [probe(surface, i, leaf, allowed, generator) for i, (leaf, allowed) in enumerate(leaves)]
+    else:
+        _, r = gradient_leaves("reference", (surface.center, surface.gradient), params)
+        compared = [compare(surface, i, leaf, r[i], allowed) for i, (leaf, allowed) in enumerate(leaves)]
+    findings, samples, remarks = explain(question, surface, compared)
+    return Report(dict(zip(paths, findings, strict=True)), trials, samples, (*[odds()] * large, *remarks))
+
+
+def assert_gradients(
+    step_fn: Provider,
+    params: Params,
+    batch: Batch = (),
+    reference: Provider | None = None,
+    *,
+    tolerance: float = 1e-7,
+    seed: int = 0,
+) -> None:
+    """For pytest: raises AssertionError with the report unless `check` is content. Arguments and errors as there."""
+    __tracebackhide__ = True
+    report = check(step_fn, reference, params, batch, tolerance=tolerance, seed=seed)
+    if not report.ok:
+        raise AssertionError(f"the gradient is not right\n{report}")
+
+
+def _nothing_to_compare(trials: dict[str, Finding]) -> str:
+    """Why no comparison would mean anything, or nothing."""
+    if trials["repeated call"].verdict != "ok":
+        return trials["repeated call"].diagnosis
+    return "the value is not finite" if trials["value"].cause == "not finite" else ""
+
+
+def _no_comparison(leaf: Tensor, why: str) -> Finding:
+    if leaf.isfinite().all():
+        return Finding("unreliable", math.nan, diagnosis=why)
+    return Finding("wrong", math.inf, cause="not finite", diagnosis="it is not finite")

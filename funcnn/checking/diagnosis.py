@@ -1,0 +1,194 @@
+"""What is wrong: a small set of classic mistakes, each of which predicts the numbers, tested on the numbers.
+
+A hypothesis is a prediction p of the gradient g that a mistake would make of the right one, r. It fits if p explains what
+r does not, |g - p| <= |g - r| / 1000, or agrees with g as well as rounding lets anything agree. The first that fits is told.
+A scaled gradient is told by c = <g, r> / <r, r>, for which |g - c r| is least. Where none fits, c and what it leaves
+unexplained are all that can be said.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from .report import at, worst_index
+
+Cause: TypeAlias = tuple[str, str]  # the short name of the hypothesis, and the sentence
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A gradient g of a leaf that is wrong, what it should be, and what else is known, all in float64.
+
+    `samples` are both for every sample, with a leading N, and `predictions()` what known mistakes elsewhere in the network
+    would make of this leaf: (cause, sentence, prediction). `count` is N, `alone` says that all other leaves are right, and
+    `name` how an entry is written.
+    """
+
+    g: Tensor
+    r: Tensor
+    allowed: float
+    count: int = 1
+    alone: bool = False
+    samples: tuple[Tensor, Tensor] | None = None
+    predictions: Callable[[], list[tuple[str, str, Tensor]]] = list
+    name: Callable[[tuple[int, ...]], str] = at
+
+    def fits(self, p: Tensor) -> bool:
+        """Whether the prediction p explains g."""
+        left = (self.g - p).norm()
+        explains = left <= 1e-3 * (self.g - self.r).norm()
+        return bool(explains or (left <= self.allowed * self.g.norm() and left <= 0.1 * (self.g - self.r).norm()))
+
+    @property
+    def factor(self) -> float:
+        """The c for which |g - c r| is least, <g, r> / <r, r>, or 0 where r is 0."""
+        square = self.r.square().sum()
+        return ((self.g * self.r).sum() / square).item() if square > 0 else 0.0
+
+
+def diagnose(evidence: Evidence) -> Cause:
+    """The first hypothesis that fits, as (cause, sentence)."""
+    return next(cause for hypothesis in HYPOTHESES for cause in hypothesis(evidence))
+
+
+def _not_finite(e: Evidence) -> Iterator[Cause]:
+    bad = ~e.g.isfinite()
+    if bad.any():
+        first = e.name(tuple(bad.nonzero()[0].tolist()))
+        yield "not finite", f"{int(bad.sum())} of {e.g.numel()} entries are NaN or infinite, the first at {first}"
+
+
+def _zero(e: Evidence) -> Iterator[Cause]:
+    if not e.g.any():
+        yield "zero", "it is 0: the leaf is detached from the value, or the function closes over another copy of it"
+
+
+def _scaled(e: Evidence) -> Iterator[Cause]:
+    c, n = e.factor, e.count
+    if e.g.numel() < 1 or not e.fits(c * e.r):
+        return
+    near: Callable[[float], bool] = lambda x: math.isclose(c, x, rel_tol=max(1e-4, 2 * e.allowed))  # noqa: E731
+    also = f", and N = {n}" if n == 2 and (near(2) or near(0.5)) else ""
+    if near(-1):
+        yield "sign", "it is the negative of the reference: a sign"
+    elif near(2) or near(-2):
+        yield "factor 2", f"it is {c:.4g} times the reference: a factor 2 too many{also}"
+    elif near(0.5) or near(-0.5):
+        yield "factor 2", f"it is {c:.4g} times the reference: a factor 2 is missing{also}"
+    elif n > 1 and e.g.ndim == 1 and e.alone and (near(1 / n) or near(n)):
+        what = "averaged where they must be summed" if near(1 / n) else "summed where they must be averaged"
+        yield "bias reduction", f"it is {c:.4g} times the reference, with N = {n}: the samples are {what} in this leaf"
+    elif n > 1 and (near(n) or near(-n)):
+        yield "factor N", f"it is {c:.4g} times the reference, with N = {n} samples: a sum in place of a mean"
+    elif n > 1 and (near(1 / n) or near(-1 / n)):
+        yield "factor N", f"it is {c:.4g} times the reference, 1/N with N = {n} samples: a mean in place of a sum, or twice"
+    elif e.g.numel() > 1:
+        yield "", f"it is {c:.6g} times the reference; no hypothesis has that factor"
+
+
+def _some_entries(e: Evidence) -> Iterator[Cause]:
+    wrong = (e.g - e.r).abs() > max(1e-3 * (e.g - e.r).abs().max().item(), e.allowed * e.r.abs().max().item())
+    index = wrong.nonzero()
+    if e.g.numel() == 1 or not len(index):
+        return
+    first = tuple(index[0].tolist())
+    if len(index) == 1:
+        yield "single entry", f"only {e.name(first)} is wrong: {e.g[first]:.6g} in place of {e.r[first]:.6g}"
+    for axis, name in enumerate(("row", "column")):
+        if e.g.ndim == 2 and e.g.shape[axis] > 1 and len(index) > 1 and (index[:, axis] == first[axis]).all():
+            line = e.g.select(axis, first[axis]), e.r.select(axis, first[axis])
+            own = Evidence(*line, e.allowed, e.count)
+            told = diagnose(own)[1]
+            yield f"single {name}", f"only {name} {first[axis]} is wrong: there {told}"
+
+
+def _transposed(e: Evidence) -> Iterator[Cause]:
+    if e.r.ndim != 2 or 1 in e.r.shape:
+        return
+    for p in (e.r.mT, e.r.mT.reshape(e.r.shape), e.r.reshape(e.r.mT.shape).mT):
+        if p.shape == e.g.shape and e.fits(p):
+            yield "transposed", "it is the transpose of the reference"
+
+
+def _permuted(e: Evidence) -> Iterator[Cause]:
+    if e.g.numel() < 2:
+        return
+    order, reference_order = e.g.flatten().argsort(), e.r.flatten().argsort()
+    p = torch.empty_like(e.g).flatten()
+    p[order] = e.r.flatten()[reference_order]
+    if e.fits(p.reshape(e.g.shape)):
+        moved = int((order != reference_order).sum())
+        yield "permuted", f"it has the entries of the reference in other places: {moved} of {e.g.numel()} are permuted"
+
+
+def _predicted(e: Evidence) -> Iterator[Cause]:
+    for cause, sentence, p in e.predictions():
+        if p.shape == e.g.shape and e.fits(p):
+            yield cause, sentence
+
+
+def _one_sample(e: Evidence) -> Iterator[Cause]:
+    if e.samples is None or e.count < 2:
+        return
+    for n, r in enumerate(e.samples[1]):
+        if r.any() and e.fits(Evidence(e.g, r, e.allowed).factor * r):
+            cause = "bias reduction" if e.g.ndim == 1 else ""
+            yield cause, f"it is that of sample {n} alone: the others are left out, not summed"
+
+
+def _rescaled_units(e: Evidence) -> Iterator[Cause]:
+    """X^T dY with X right and every dY_nh scaled by a positive number of its own, as a derivative of an activation is."""
+    if e.samples is None or e.g.ndim != 2 or e.g.shape[0] < 2:
+        return
+    g, r = e.samples
+    x = r[torch.arange(len(r)), :, r.norm(dim=1).argmax(1)]  # the inputs, up to a factor for each sample
+    square = x.square().sum(1, keepdim=True)
+    if not (square > 0).all():
+        return
+    dy, right = ((x[:, :, None] * both).sum(1) / square for both in (g, r))
+    explained = x[:, :, None] * dy[:, None, :]
+    if (g - explained).norm() <= 1e-3 * (g - r).norm() and (dy * right >= 0).all():
+        ratios = (dy / right)[right != 0]
+        yield (
+            "activation derivative",
+            f"sample by sample and unit by unit it is {ratios.min():.3g} to {ratios.max():.3g} times the reference, "
+            "as if the derivative of an activation were missing, or taken somewhere else",
+        )
+
+
+def _unsummed(e: Evidence) -> Iterator[Cause]:
+    if e.g.shape == e.r.shape:
+        return
+    shapes = f"its shape is {tuple(e.g.shape)} in place of {tuple(e.r.shape)}"
+    if e.g.shape[1:] == e.r.shape and torch.allclose(e.g.sum(0), e.r, rtol=1e-5):
+        yield "bias reduction", f"{shapes}: it is not summed over the samples"
+    elif e.g.shape == e.r.mT.shape:
+        yield "transposed", f"{shapes}: it is transposed"
+    else:
+        yield "", shapes
+
+
+def _none(e: Evidence) -> Iterator[Cause]:
+    c, worst = e.factor, worst_index(e.g, e.r)
+    left = ((e.g - c * e.r).norm() / e.g.norm()).item()
+    best = f"no hypothesis fits; the best factor, {c:.4g}, leaves {left:.0%} unexplained"
+    yield "", f"{best}. At {e.name(worst)} it is {e.g[worst]:.6g} in place of {e.r[worst]:.6g}"
+
+
+HYPOTHESES: tuple[Callable[[Evidence], Iterator[Cause]], ...] = (
+    _unsummed,
+    _not_finite,
+    _zero,
+    _scaled,
+    _some_entries,
+    _transposed,
+    _permuted,
+    _predicted,
+    _one_sample,
+    _rescaled_units,
+    _none,
+)

@@ -1,0 +1,94 @@
+"""What the wrong leaves of a check have in common, and what each of them shows."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache, partial
+
+import torch
+from torch import Tensor
+
+from .. import tree
+from ..errors import InputError
+from ..providers import func_grad
+from ..types import Loss, Objective, StepFn
+from .diagnosis import Evidence, diagnose
+from .leaf import Compared
+from .mistakes import Forward, Prediction, predict
+from .question import Question
+from .report import Finding, at
+from .samples import TOGETHER, errors, per_sample_gradients
+from .surface import Surface
+
+SHOWN = 8  # samples that are listed by number
+PLAIN = 1e-4  # the relative error from which a sample counts as wrong, whatever the noise in it
+
+
+def explain(
+    question: Question, surface: Surface, compared: list[Compared]
+) -> tuple[list[Finding], Tensor | None, list[str]]:
+    """The findings with their diagnoses, the errors of the samples (N, leaves), and remarks on all leaves together."""
+    wrong = [position for position, one in enumerate(compared) if one.finding.verdict == "wrong"]
+    findings = [one.finding for one in compared]
+    if not wrong:
+        return findings, None, []
+    entry_by_entry = all(one.entries is None and one.g.shape == one.r.shape for one in compared)
+    samples = _samples(question, surface) if entry_by_entry else None
+    predicted, count = cache(partial(question.predictions, surface)), question.samples
+    for position in wrong:
+        one, own = compared[position], samples[position] if samples and len(samples[position][0]) == count else None
+        evidence = Evidence(one.g, one.r, one.finding.allowed, count, len(wrong) == 1, own)
+        if one.entries is None:
+            evidence = replace(evidence, predictions=partial(_of_leaf, predicted, position))
+        else:
+            evidence = replace(evidence, name=partial(_name, one.entries, surface.leaves[position].shape))
+        cause, sentence = diagnose(evidence)
+        findings[position] = replace(findings[position], cause=cause, diagnosis=sentence)
+    if samples is None:
+        return findings, None, []
+    matrix = errors(samples)
+    limit = max([10 * finding.allowed for finding in findings] + [PLAIN] * surface.by_differences)
+    remark = _which_samples(matrix.amax(1) > limit, max(finding.error for finding in findings) > 10 * limit, count)
+    return findings, matrix, remark
+
+
+def _of_leaf(predictions: Callable[[], list[Prediction]], position: int) -> list[tuple[str, str, Tensor]]:
+    return [(cause, sentence, grads[position]) for cause, sentence, grads in predictions()]
+
+
+def _name(entries: Tensor, shape: torch.Size, entry: tuple[int, ...]) -> str:
+    """How an entry of a sample of entries is written."""
+    return at(tuple(int(i) for i in torch.unravel_index(entries[entry], shape)))
+
+
+def _samples(question: Question, surface: Surface) -> list[tuple[Tensor, Tensor]] | None:
+    """The gradients of the samples, or None where the value is no mean of theirs, or one alone is refused."""
+    if sum(leaf.numel() for leaf in surface.leaves) > TOGETHER // 2 or not surface.splits:
+        return None
+    try:
+        return per_sample_gradients(question.claimed, surface, question.params, question.batch)
+    except (InputError, RuntimeError, ValueError, TypeError):
+        return None
+
+
+def network_predictions(claimed: StepFn, surface: Surface) -> list[Prediction]:
+    """What mistakes in the network would do, where either side knows the network."""
+    for step_fn in (claimed, surface.reference):
+        if step_fn.objective is not None and step_fn.objective.parts is not None:
+            layer, loss = step_fn.objective.parts
+            return predict(layer, surface.params, surface.batch[0], partial(_gradient, loss, surface))
+    return []
+
+
+def _gradient(loss: Loss, surface: Surface, forward: Forward) -> list[Tensor]:
+    objective = Objective(lambda params, batch: loss.forward(forward(params, batch[0]), batch[1])[0])
+    return tree.leaves(func_grad(objective)(surface.params, surface.batch)[1])
+
+
+def _which_samples(wrong: Tensor, plain: bool, count: int) -> list[str]:
+    index, looked_at = wrong.nonzero()[:, 0].tolist(), len(wrong)
+    if not index:
+        alone = "Each sample by itself has the right gradient: the mistake is in how samples are put together."
+        return [alone] if plain and looked_at == count > 1 else []
+    among = f"{len(index)} of {count} samples" if looked_at == count else f"{len(index)} of the first {looked_at} samples"
+    listed = ", ".join(map(str, index[:SHOWN])) + (", ..." if len(index) > SHOWN else "")
+    return [f"{among} disagree" + ("." if len(index) == looked_at else f": {listed}.")]

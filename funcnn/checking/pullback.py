@@ -1,0 +1,105 @@
+"""One form for every kind of backward rule: y = f(x), and the pullback u -> J^T u."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .. import tree
+from ..errors import InputError, check_pair, describe
+from ..types import Layer, Loss, Tree
+from .report import Finding
+from .trials import untouched
+
+FORMS = "forward and backward, a Layer, a Loss, or a torch.autograd.Function"
+
+
+class Pullback(NamedTuple):
+    """The value, its gradient, and whether the backward rule writes into what it is given.
+
+    `gradient(inputs, u, meanwhile)` gives one for each input, None for none; between forward and backward it calls
+    `meanwhile`, where others use the same rule.
+    """
+
+    value: Callable[[tuple[Tree, ...]], Tensor]
+    gradient: Callable[[tuple[Tree, ...], Tensor, Callable[[], Any]], tuple[Tree, ...]]
+    hands_off: Callable[[tuple[Tree, ...], Tensor], Finding]
+
+
+def lifted(forward: Any, backward: Any) -> Pullback:
+    """The pullback of a Layer, of a Loss, of a pair of rules, or of what torch's tape can follow, such as a Function."""
+    if isinstance(forward, (Layer, Loss)) and backward is None:
+        return lifted(forward.forward, forward.backward)
+    if isinstance(forward, type) and issubclass(forward, torch.autograd.Function) and backward is None:
+        return _taped(forward.apply)
+    if callable(forward) and backward is None:
+        return _taped(forward)
+    if not callable(forward) or not callable(backward):
+        place, found = ("backward", backward) if callable(forward) else ("forward", forward)
+        raise InputError(place, describe(found), FORMS)
+    return _ruled(forward, backward)
+
+
+def _ruled(forward: Callable[..., Any], backward: Callable[..., Any]) -> Pullback:
+    needs_dy = len(inspect.signature(backward).parameters) > 1
+
+    def both(inputs: tuple[Tree, ...]) -> tuple[Tensor, Tree]:
+        result = forward(*inputs)
+        check_pair("forward(*inputs)", result, "(y, residuals)")
+        y, residuals = result
+        return _checked(y), residuals
+
+    def rule(residuals: Tree, dy: Tensor) -> Any:
+        return backward(residuals, dy) if needs_dy else tree.map(lambda leaf: leaf * dy, backward(residuals))
+
+    def gradient(inputs: tuple[Tree, ...], u: Tensor, meanwhile: Callable[[], Any] = tuple) -> tuple[Tree, ...]:
+        _, residuals = both(inputs)
+        meanwhile()
+        grads = rule(residuals, u)
+        alone = not isinstance(grads, tuple) or (len(inputs) == 1 and tree.paths(grads) == tree.paths(inputs[0]))
+        grads = (grads,) if alone else grads
+        if len(grads) > len(inputs):
+            raise InputError("backward(residuals, dy)", f"{len(grads)} gradients", f"one for each of {len(inputs)} inputs")
+        return (*grads, *[None] * (len(inputs) - len(grads)))
+
+    def hands_off(inputs: tuple[Tree, ...], u: Tensor) -> Finding:
+        return untouched(rule, both(inputs)[1], u.clone(), names=("residuals", "dy"))[1]
+
+    return Pullback(lambda inputs: both(inputs)[0], gradient, hands_off)
+
+
+def _taped(function: Callable[..., Any]) -> Pullback:
+    def value(inputs: tuple[Tree, ...]) -> Tensor:
+        return _checked(function(*inputs))
+
+    def gradient(inputs: tuple[Tree, ...], u: Tensor, meanwhile: Callable[[], Any] = tuple) -> tuple[Tree, ...]:
+        with torch.enable_grad():
+            flat, unflatten = tree.flatten(inputs)
+            leaves = [leaf.detach().clone().requires_grad_() if _floats(leaf) else leaf for leaf in flat]
+            own = [leaf for leaf in leaves if _floats(leaf)]
+            y = _checked(function(*unflatten(leaves)))
+            meanwhile()
+            if not y.requires_grad:
+                grads = [torch.zeros_like(leaf) for leaf in own]
+            else:
+                grads = list(torch.autograd.grad(y, own, u, allow_unused=True))
+        found = iter(grads)
+        return unflatten([next(found) if _floats(leaf) else None for leaf in flat])  # type: ignore[no-any-return]
+
+    def hands_off(inputs: tuple[Tree, ...], u: Tensor) -> Finding:
+        return untouched(lambda dy: gradient(inputs, dy), u.clone(), names=("dy",))[1]
+
+    return Pullback(value, gradient, hands_off)
+
+
+def _floats(leaf: Any) -> bool:
+    return isinstance(leaf, Tensor) and leaf.is_floating_point()
+
+
+def _checked(y: Any) -> Tensor:
+    if not _floats(y):
+        raise InputError("forward(*inputs)[0]", describe(y), "a floating tensor")
+    tensor: Tensor = y
+    return tensor

@@ -1,0 +1,74 @@
+"""What is asked: is this the gradient of that function, here? And the errors of a question that has no answer."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from .. import tree
+from ..errors import InputError, check_pair, check_value, describe
+from ..types import Batch, Params, StepFn, Tree
+from .mistakes import Prediction
+from .report import at
+from .surface import Surface
+
+
+class Question(NamedTuple):
+    """A provider, the reference (None: differences), the point, and what a diagnosis may use.
+
+    `root` is what the parameters are called, `samples` their number N, and `predictions(surface)` are the gradients
+    that known mistakes would give.
+    """
+
+    claimed: StepFn
+    reference: StepFn | None
+    params: Params
+    batch: Batch
+    root: str
+    samples: int
+    predictions: Callable[[Surface], list[Prediction]]
+
+
+def lifted(place: str, step_fn: Any) -> StepFn:
+    """A StepFn as it is, and one of a plain callable, whose gradients are not looked at: that is what the check does.
+
+    Raises InputError for anything else.
+    """
+    if isinstance(step_fn, StepFn):
+        return step_fn
+    if not callable(step_fn):
+        raise InputError(place, describe(step_fn), "a StepFn or a callable (params, batch) -> (value, grads)")
+
+    def value(params: Params, batch: Batch) -> Tensor:
+        result = step_fn(params, batch)
+        check_pair(f"{place}(params, batch)", result, "(value, grads)")
+        value_: Tensor = result[0]
+        return value_
+
+    return StepFn(value, step_fn)
+
+
+def check_finite(place: str, operands: Tree) -> None:
+    """Raises InputError, naming the first entry of a tensor that is NaN or infinite."""
+    for index, leaf in enumerate(tree.leaves(operands)):
+        if isinstance(leaf, Tensor) and not leaf.isfinite().all():
+            first = tuple((~leaf.isfinite()).nonzero()[0].tolist())
+            raise InputError(tree.paths(operands, place)[index], f"{leaf[first]:g} at {at(first)}", "finite numbers")
+
+
+def gradient_leaves(place: str, result: Any, params: Params) -> tuple[Tensor, list[Tensor]]:
+    """The value and the leaves of the gradient. Raises InputError unless these are those of the parameters, path by path."""
+    check_pair(f"{place}(params, batch)", result, "(value, grads)")
+    value, grads = result
+    check_value(f"{place}(params, batch)[0]", value)
+    if not tree.same_structure(grads, params):
+        found, needed = tree.paths(grads, "grads"), tree.paths(params, "grads")
+        missing, more = ([path for path in a if path not in b] for a, b in ((needed, found), (found, needed)))
+        path = (*missing, *more, "grads")[0]
+        got = "no such leaf" if missing else "a leaf that params has not" if more else "another kind of tree"
+        raise InputError(f"{place}: {path}", got, "the tree of the parameters")
+    leaves = tree.leaves(grads)
+    for index, leaf in enumerate(leaves):
+        if not isinstance(leaf, Tensor) or not leaf.is_floating_point():
+            raise InputError(f"{place}: {tree.paths(grads, 'grads')[index]}", describe(leaf), "a floating tensor")
+    return value, [leaf.detach() for leaf in leaves]

@@ -1,0 +1,47 @@
+"""Sample by sample: the gradients of every sample's own value, where a batch disagrees."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from .. import tree
+from ..batched import batched
+from ..types import Batch, Params, StepFn
+from .entries import central
+from .surface import Surface
+
+STEP = 6e-6
+TOGETHER = 2**22  # numbers that the per-sample gradients may have: 32 MiB
+
+
+def per_sample_gradients(claimed: StepFn, surface: Surface, params: Params, batch: Batch) -> list[tuple[Tensor, Tensor]]:
+    """For every leaf (g_n, r_n) in float64, with a leading N; the first samples alone where all would be too many."""
+    count = max(1, TOGETHER // sum(leaf.numel() for leaf in surface.leaves))
+    few = tree.map(lambda leaf: leaf[:count], batch)
+    g = [leaf.double() for leaf in tree.leaves(_alone(claimed, params, few))]
+    few = tree.map(lambda leaf: leaf[:count], surface.batch)
+    if not surface.by_differences:
+        return list(zip(g, tree.leaves(_alone(surface.reference, surface.params, few)), strict=True))
+    probes = Surface(surface.reference, surface.params, few, True).sample_probes
+    r = [central(probe, STEP, order=2).T.reshape(-1, *probe.leaf.shape) for probe in probes]
+    return list(zip(g, r, strict=True))
+
+
+def errors(samples: list[tuple[Tensor, Tensor]]) -> Float[Tensor, "N leaves"]:
+    """|g_n - r_n| / max(|g_n|, |r_n|) for every sample and leaf, and 0 where both are 0 beside the other samples."""
+    columns = []
+    for g, r in samples:
+        distance, *norms = (torch.linalg.vector_norm(x.reshape(len(x), -1), dim=1) for x in (g - r, g, r))
+        size = torch.maximum(*norms)
+        error = distance / size.clamp(min=max(1e-3 * norms[1].max().item(), 1e-300))
+        columns.append(error.nan_to_num(nan=math.inf))
+    return torch.stack(columns, dim=1)
+
+
+def _alone(step_fn: StepFn, params: Params, batch: Batch) -> Params:
+    if step_fn.per_sample is not None:
+        return step_fn.per_sample(params, batch)[1]
+    leaves, unflatten = tree.flatten(batch)
+    return batched(lambda *sample: step_fn(params, unflatten([leaf[None] for leaf in sample]))[1])(*leaves)

@@ -1,0 +1,69 @@
+"""What is tried before any gradient is compared.
+
+Does the function keep its hands off its inputs, repeat itself, and agree with itself on its own value? A gradient of
+something else, or of something that changes, has no error to speak of.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import tree
+from ..types import Tree
+from .report import Finding, Verdict, relative_error
+
+ROUNDINGS = 50  # how many roundings of its own size a value may be off
+
+
+def same_bits(x: Tree, y: Tree) -> bool:
+    """Whether all leaves are equal, NaN being equal to NaN."""
+    return all(map(_same, tree.leaves(x), tree.leaves(y)))
+
+
+def _same(x: Any, y: Any) -> bool:
+    if not isinstance(x, Tensor):
+        return x is y
+    return torch.equal(x, y) or torch.equal(x.nan_to_num(), y.nan_to_num())
+
+
+def untouched(call: Callable[..., Any], *arguments: Tree, names: tuple[str, ...]) -> tuple[Any, Finding]:
+    """What the call returns, and whether its arguments are what they were."""
+    kept = tree.clone(arguments)
+    result = call(*arguments)
+    if same_bits(kept, arguments):
+        return result, Finding("ok", 0.0)
+    changed = [
+        path
+        for name, before, after in zip(names, kept, arguments, strict=True)
+        for path, x, y in zip(tree.paths(before, name), tree.leaves(before), tree.leaves(after), strict=True)
+        if not same_bits(x, y)
+    ]
+    sentence = f"the call writes into {', '.join(changed)}: who passed it in has other numbers now"
+    return result, Finding("wrong", math.inf, cause="mutation", diagnosis=sentence)
+
+
+def repeated(first: list[Tensor], second: list[Tensor], allowed: float) -> Finding:
+    """Whether two calls at the same point give the same."""
+    if same_bits(first, second):
+        return Finding("ok", 0.0)
+    spread = max(relative_error(x.double(), y.double()) for x, y in zip(first, second, strict=True))
+    sentence = f"two calls at the same point differ by {spread:.1e} of a leaf: the function is not deterministic"
+    verdict: Verdict = "ok" if spread <= allowed / 10 else "unreliable"
+    return Finding(verdict, spread, allowed / 10, cause="nondeterministic", diagnosis=sentence)
+
+
+def same_value(value: Tensor, others: dict[str, Tensor], tolerance: float) -> Finding:
+    """Whether the value that came with the gradient is that of the function, however it is asked for."""
+    allowed, v = tolerance + ROUNDINGS * torch.finfo(value.dtype).eps, value.double().item()
+    for name, other in others.items():
+        w = other.double().item()
+        if not (math.isfinite(v) and math.isfinite(w)):
+            return Finding("wrong", math.inf, allowed, cause="not finite", diagnosis=f"it is {v:g}, and {name} {w:g}")
+        error = abs(v - w) / max(abs(v), abs(w), torch.finfo(value.dtype).eps)
+        if error > allowed:
+            sentence = f"the value with the gradient is {v:.9g}, but {name} is {w:.9g}: two functions"
+            return Finding("wrong", error, allowed, cause="value", diagnosis=sentence)
+    return Finding("ok", 0.0, allowed)

@@ -1,0 +1,95 @@
+"""Checking a backward rule alone: y = f(x) and its pullback u -> J^T u, for any upstream gradient u.
+
+For a fixed u the pullback is the gradient of <u, f(x)>, so all of `check` applies, with a u that is different everywhere.
+But a backward rule meets many others, and may be right for one and wrong for the next: see `cotangents`.
+"""
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import tree
+from ..errors import InputError, check_number, check_seed
+from ..providers import finite_difference, func_grad
+from ..types import Layer, Objective, Tree
+from .check import examine
+from .cotangents import Contraction, adjoint, another_forward, attacks
+from .mistakes import Forward, Prediction, predict
+from .pullback import lifted
+from .question import Question, check_finite
+from .report import Report
+from .surface import Surface
+
+
+def check_vjp(
+    forward: Any, backward: Any = None, inputs: tuple[Tree, ...] = (), *, tolerance: float = 1e-7, seed: int = 0
+) -> Report:
+    """Checks a backward rule against central differences in float64, and with upstream gradients that attack it.
+
+    The leaves of the report are those of the inputs that the rule gives a gradient for, such as `inputs[0]['w']`; its
+    trials are the cotangents and identities above.
+
+    Args:
+        forward: A rule forward(*inputs) -> (y, residuals). Without `backward`: a Layer, with inputs (params, x), a Loss,
+            with inputs (outputs, targets), or a torch.autograd.Function, with the arguments of its `apply`.
+        backward: The rule backward(residuals, dy) -> the gradients of the first inputs, or of all, None for none. That of
+            a loss takes the residuals alone and gives the gradient of the first input.
+        inputs: Where to check, in any precision: trees of tensors. What is no floating tensor stays as it is.
+        tolerance: As in `check`.
+        seed: Of the upstream gradients and the directions.
+
+    Raises:
+        InputError: no rule of these forms; inputs that are no tuple, not finite, or that the rule gives no gradients for.
+    """
+    check_number("tolerance", tolerance)
+    check_seed(seed)
+    if not isinstance(inputs, tuple) or not inputs:
+        raise InputError("inputs", repr(inputs), "a tuple of what forward is called with")
+    check_finite("inputs", inputs)
+    pullback = lifted(forward, backward)
+    generator = torch.Generator().manual_seed(seed)
+    y = pullback.value(inputs)
+    u, v = (torch.randn(y.shape, generator=generator, dtype=torch.float64).to(y) for _ in range(2))
+    contraction = Contraction(pullback, inputs, u)
+
+    count = len(y) if y.ndim else 1
+    predictions = partial(_predictions, forward, contraction)
+    question = Question(contraction.step_fn, None, contraction.params, (), "inputs", count, predictions)
+    report = examine(question, tolerance, seed)
+    trials = report.trials | {"untouched upstream": pullback.hands_off(inputs, u)}
+    found = report.leaves.values()
+    if all(finding.verdict != "unreliable" for finding in found):
+        allowed = max(finding.allowed for finding in found)
+        trials |= attacks(contraction, v, generator, allowed)
+        trials["another forward"] = another_forward(contraction, allowed)
+        if all(finding.verdict == "ok" for finding in found):  # a second witness, but not where torch takes another side
+            trials["adjoint"] = adjoint(contraction, generator, allowed)
+    return Report(report.leaves, trials, remarks=report.remarks)
+
+
+def _predictions(forward: Any, contraction: Contraction, surface: Surface) -> list[Prediction]:
+    """What mistakes in a layer would do; and of any rule, that it takes its upstream gradient to be the same everywhere."""
+    u = contraction.u.double()
+    uniform = Objective(lambda params, batch: contraction.value(params).sum())
+    ones = tree.leaves(finite_difference(uniform)(surface.params, ())[1])
+    found: list[Prediction] = [
+        ("upstream", f"the upstream gradient is taken to be {what}", [factor * leaf for leaf in ones])
+        for what, factor in (("1", 1.0), ("its first entry", u.flatten()[0]), ("its mean", u.mean()))
+    ]
+    if isinstance(forward, Layer):
+        params, x = surface.params
+
+        def gradient(mistaken: Forward) -> list[Tensor]:
+            objective = Objective(lambda inputs, batch: (u * mistaken(*inputs)).sum())
+            return tree.leaves(func_grad(objective)((params, x), ())[1])
+
+        return predict(forward, params, x, gradient) + found
+    if len(surface.leaves) == 1 and surface.leaves[0].shape == u.shape:
+        output = surface.unflatten([contraction.value(surface.params)])
+        at_output = tree.leaves(finite_difference(Objective(surface.reference.value))(output, ())[1])
+        elsewhere = "the derivative is taken at the output, not at the input"
+        missing = "the derivative is missing: the upstream gradient comes out as it went in"
+        found += [("activation derivative", missing, [u]), ("activation derivative", elsewhere, at_output)]
+    return found

@@ -1,0 +1,86 @@
+import pytest
+import torch
+from helpers import normal, seeded
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from funcnn.checking.diagnosis import Evidence, diagnose
+from funcnn.checking.probing import miss_probability
+
+N, R, B = 8, normal(4, 4), normal(5)
+SAMPLES = normal(N, 4, 4, seed=1)
+
+# name: (g, r, the cause)
+CASES = {
+    "sign": (-R, R, "sign"),
+    "twice": (2 * R, R, "factor 2"),
+    "minus half": (-R / 2, R, "factor 2"),
+    "N times": (N * R, R, "factor N"),
+    "an Nth": (R / N, R, "factor N"),
+    "minus N times": (-N * R, R, "factor N"),
+    "an Nth of a bias": (B / N, B, "bias reduction"),
+    "transposed": (R.T, R, "transposed"),
+    "rows mirrored": (R.flip(0), R, "permuted"),
+    "rolled": (B.roll(2), B, "permuted"),
+    "zero": (0 * R, R, "zero"),
+    "one entry": (torch.where(torch.arange(16).reshape(4, 4) == 6, 2 * R, R), R, "single entry"),
+    "one row": (torch.where(torch.arange(4)[:, None] == 2, R + 1, R), R, "single row"),
+    "one column": (torch.where(torch.arange(4) == 1, 3 * R, R), R, "single column"),
+    "not a number": (R / 0 * 0, R, "not finite"),
+    "three times": (3 * R, R, ""),
+    "something else": (normal(4, 4, seed=9), R, ""),
+    "where it should be 0": (R, 0 * R, ""),
+    "a scalar of another sign": (normal(), -normal(), "sign"),
+    "a scalar, just wrong": (1.3 * normal(), normal(), ""),
+    "transposed by shape": (normal(3, 2).T.clone(), normal(3, 2), "transposed"),
+    "of another shape": (normal(3), normal(3, 2), ""),
+}
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-9])
+@pytest.mark.parametrize("name", CASES)
+def test_each_hypothesis_knows_its_mistake_and_no_other(name, noise):
+    g, r, cause = CASES[name]
+    g = g + noise * g.norm() * normal(*g.shape, seed=5)
+    found, sentence = diagnose(Evidence(g, r, 1e-7, count=N, alone=True))
+    assert found == cause and sentence
+
+
+@given(st.integers(2, 1000), st.sampled_from(["N", "1/N"]))
+def test_the_factor_is_that_of_the_batch_at_hand(count, which):
+    factor = count if which == "N" else 1 / count
+    cause, sentence = diagnose(Evidence(factor * R, R, 1e-7, count=count))
+    assert cause == ("factor 2" if count == 2 else "factor N") and str(count) in sentence
+
+
+@given(st.floats(0.01, 100))
+def test_a_factor_that_no_hypothesis_has_is_told_as_it_is(factor):
+    assume(all(abs(factor / known - 1) > 1e-3 for known in (1, 2, 0.5, N, 1 / N)))
+    cause, sentence = diagnose(Evidence(factor * R, R, 1e-9, count=N))
+    assert cause == "" and f"{factor:.6g} times" in sentence
+
+
+def test_a_row_is_diagnosed_by_itself():
+    g = R.clone()
+    g[3] *= -1
+    assert diagnose(Evidence(g, R, 1e-7))[1] == "only row 3 is wrong: there it is the negative of the reference: a sign"
+
+
+def test_units_rescaled_sample_by_sample_are_a_missing_derivative():
+    x, dy, slopes = normal(N, 4), normal(N, 4, seed=1), normal(N, 4, seed=2).sigmoid()
+    g, r = (x[:, :, None] * rows[:, None, :] for rows in (dy, dy * slopes))
+    cause, sentence = diagnose(Evidence(g.mean(0), r.mean(0), 1e-7, count=N, samples=(g, r)))
+    assert cause == "activation derivative" and "times the reference" in sentence
+
+
+def test_in_low_precision_a_mistake_is_named_within_the_noise():
+    g = (-R).bfloat16().double()
+    assert diagnose(Evidence(g, R, 0.05, count=N))[0] == "sign"
+
+
+@pytest.mark.parametrize("times", [2, 10])
+def test_errors_are_missed_as_often_as_is_said(times):
+    # The mean square of 4 normal numbers, times^2 as large as the threshold's, is below 1.
+    probes = torch.randn(200_000, 4, generator=seeded(), dtype=torch.float64)
+    missed = ((times * probes).square().mean(1) < 1).double().mean().item()
+    assert missed == pytest.approx(miss_probability(times), rel=0.35)
