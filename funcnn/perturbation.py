@@ -55,7 +55,8 @@ def probes(
     value: Callable[[Params, Batch], Tensor], params: Params, batch: Batch, center: Tensor, vectorize: Vectorize = batched
 ) -> list[Probe]:
     """A probe of every leaf, for any function: P perturbations are P evaluations, by default vmapped where it can be."""
-    elements = sum(leaf.numel() for leaf in tree.leaves(params) + tree.leaves(batch))
+    # What a function makes of its inputs is not known; most of them it shares among the perturbations.
+    elements = sum(leaf.numel() for leaf in tree.leaves(params) + tree.leaves(batch)) // 16
     every = _probes(lambda params: value(params, batch), params, center, vectorize)
     return [probe._replace(elements=elements) for probe in every]
 

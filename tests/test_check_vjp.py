@@ -76,15 +76,10 @@ def test_a_right_rule_passes_in_low_precision(name, dtype):
 
 
 def test_every_trial_is_made():
-    trials = {"untouched inputs", "untouched upstream", "repeated call", "value", "transposed", "sliced", "expanded"}
-    assert set(fn.check_vjp(*RIGHT["dense"]).trials) == trials | {
-        "one-hot",
-        "zero",
-        "doubled",
-        "additivity",
-        "adjoint",
-        "another forward",
-    }
+    calls = {"untouched inputs", "untouched upstream", "repeated call", "value", "another forward"}
+    layouts = {"transposed", "channels last", "sliced", "expanded"}
+    identities = {"one-hot", "zero", "doubled", "additivity", "adjoint"}
+    assert set(fn.check_vjp(*RIGHT["dense"]).trials) == calls | layouts | identities
 
 
 def of_sigmoid(rule):
@@ -138,7 +133,7 @@ def test_the_adjoint_identity_finds_a_mistake_within_the_tolerance_of_difference
     slightly = of_sigmoid(lambda y, dy: dy * y * (1 - y) * (1 + 1e-4))
     report = fn.check_vjp(slightly, None, ((), X), tolerance=1e-3)
     assert report.ok  # all is judged by the tolerance that was asked for
-    assert report.trials["adjoint"].error == pytest.approx(1e-4, rel=0.5)
+    assert report.trials["adjoint"].error == pytest.approx(3e-5, rel=0.5)  # 1e-4 of <J^T u, v>, beside |J^T u|
 
 
 def test_a_function_with_a_wrong_backward_is_found():

@@ -42,21 +42,21 @@ CASES = {
 def test_each_hypothesis_knows_its_mistake_and_no_other(name, noise):
     g, r, cause = CASES[name]
     g = g + noise * g.norm() * normal(*g.shape, seed=5)
-    found, sentence = diagnose(Evidence(g, r, 1e-7, count=N, alone=True))
+    found, sentence = diagnose(Evidence(g, r, 1e-7, counts=(N,), alone=True))
     assert found == cause and sentence
 
 
 @given(st.integers(2, 1000), st.sampled_from(["N", "1/N"]))
 def test_the_factor_is_that_of_the_batch_at_hand(count, which):
     factor = count if which == "N" else 1 / count
-    cause, sentence = diagnose(Evidence(factor * R, R, 1e-7, count=count))
+    cause, sentence = diagnose(Evidence(factor * R, R, 1e-7, counts=(3, count)))
     assert cause == ("factor 2" if count == 2 else "factor N") and str(count) in sentence
 
 
 @given(st.floats(0.01, 100))
 def test_a_factor_that_no_hypothesis_has_is_told_as_it_is(factor):
     assume(all(abs(factor / known - 1) > 1e-3 for known in (1, 2, 0.5, N, 1 / N)))
-    cause, sentence = diagnose(Evidence(factor * R, R, 1e-9, count=N))
+    cause, sentence = diagnose(Evidence(factor * R, R, 1e-9, counts=(N,)))
     assert cause == "" and f"{factor:.6g} times" in sentence
 
 
@@ -69,13 +69,13 @@ def test_a_row_is_diagnosed_by_itself():
 def test_units_rescaled_sample_by_sample_are_a_missing_derivative():
     x, dy, slopes = normal(N, 4), normal(N, 4, seed=1), normal(N, 4, seed=2).sigmoid()
     g, r = (x[:, :, None] * rows[:, None, :] for rows in (dy, dy * slopes))
-    cause, sentence = diagnose(Evidence(g.mean(0), r.mean(0), 1e-7, count=N, samples=(g, r)))
+    cause, sentence = diagnose(Evidence(g.mean(0), r.mean(0), 1e-7, counts=(N,), samples=(g, r)))
     assert cause == "activation derivative" and "times the reference" in sentence
 
 
 def test_in_low_precision_a_mistake_is_named_within_the_noise():
     g = (-R).bfloat16().double()
-    assert diagnose(Evidence(g, R, 0.05, count=N))[0] == "sign"
+    assert diagnose(Evidence(g, R, 0.05, counts=(N,)))[0] == "sign"
 
 
 @pytest.mark.parametrize("times", [2, 10])

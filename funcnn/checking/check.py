@@ -7,7 +7,8 @@ A leaf that fails is looked at more closely, in this order:
 1. finer differences, of order 4, if the reference is the default;
 2. the orders of the differences along g - r, which tell a wrong gradient from a kink and from rounding: see `orders`;
 3. at a kink the one-sided derivatives of each entry, between which g may lie: see `entries`;
-4. what would explain it, and which samples show it: see `diagnosis` and `mistakes`.
+4. where many kinks meet, the neighbours of the point: see `nearby`;
+5. what would explain it, and which samples show it: see `diagnosis` and `mistakes`.
 
 In float32, bfloat16 and float16 nothing is ever differenced. The reference is evaluated in float64 on the very same
 operands, and the noise floor decides: see `precision`.
@@ -16,7 +17,6 @@ operands, and the noise floor decides: see `precision`.
 import math
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from typing import TypeAlias
 
 import torch
@@ -24,16 +24,16 @@ from torch import Tensor
 
 from .. import tree
 from ..errors import InputError, check_batch, check_number, check_params, check_seed
-from ..providers import finite_difference
-from ..types import Batch, Objective, Params
+from ..types import Batch, Params
 from .explain import explain, network_predictions
-from .leaf import compare
-from .precision import allowances
+from .leaf import Compared, compare
+from .nearby import reconsidered
+from .precision import allowed, judged, noise_floors
 from .probing import odds, probe
 from .question import Question, check_finite, gradient_leaves, lifted
 from .report import Finding, Report
 from .surface import ELSEWHERE, Surface, rounded
-from .trials import repeated, same_value, untouched
+from .trials import copied, repeated, same_value, untouched
 
 Provider: TypeAlias = Callable[[Params, Batch], tuple[Tensor, Params]]  # as a StepFn is
 
@@ -72,45 +72,53 @@ def check(
     check_batch(batch)
     check_finite("params", params)
     check_finite("batch", batch)
-    count = len(tree.leaves(batch)[0]) if tree.leaves(batch) else 1
+    counts = (len(tree.leaves(batch)[0]),) if tree.leaves(batch) else (1,)
     known = None if reference is None else lifted("reference", reference)
-    question = Question(claimed, known, params, batch, "params", count, partial(network_predictions, claimed))
-    return examine(question, tolerance, seed)
+    return examine(Question(claimed, known, params, batch, "params", counts, None, network_predictions), tolerance, seed)
 
 
 def examine(question: Question, tolerance: float, seed: int) -> Report:
     """The answer to a question about anything that is a StepFn."""
-    claimed, reference, params, batch, root, *_ = question
+    claimed, params, root = question.claimed, question.params, question.root
     if not any(leaf.numel() for leaf in tree.leaves(params)):
         raise InputError(root, "no numbers", "at least one that has a gradient, or there is nothing to check")
-    by_differences = reference is None
-    if reference is None:
-        reference = finite_difference(claimed.objective or Objective(claimed.value))
+    point = params, question.batch
     with suppress(RuntimeError, ValueError, TypeError):  # the function may be nowhere else
-        claimed.value_and_grad(rounded(params, ELSEWHERE), batch)  # whose residuals must not come back below
-    result, hands_off = untouched(claimed.value_and_grad, params, batch, names=(root, "batch"))
+        claimed.value_and_grad(rounded(params, ELSEWHERE), copied(question.batch))  # nothing of it must come back below
+    result, hands_off = untouched(claimed.value_and_grad, *point, names=(root, "batch"))
     value, g = gradient_leaves("step_fn", result, params)
-    again = gradient_leaves("step_fn", claimed.value_and_grad(params, batch), params)
-    surface = Surface(reference, params, batch, by_differences)
-    values = {"step_fn.value": claimed.value(params, batch), "the reference's value": surface.center}
+    again = gradient_leaves("step_fn", claimed.value_and_grad(*copied(point)), params)
+    surface = Surface(question)
     trials = {
         "untouched inputs": hands_off,
         "repeated call": repeated([value, *g], [again[0], *again[1]], tolerance),
-        "value": same_value(value, values, tolerance),
+        "value": same_value(value, claimed.value(*copied(point)), surface.center, surface.moved(value.dtype), tolerance),
     }
+    if not surface.by_differences:
+        again_r = surface.reference(surface.params, surface.batch)[1]
+        trials["repeated reference"] = repeated(tree.leaves(surface.gradient), tree.leaves(again_r), tolerance)
     paths, nothing = tree.paths(params, root), _nothing_to_compare(trials)
     if nothing:
         return Report({path: _no_comparison(leaf, nothing) for path, leaf in zip(paths, g, strict=True)}, trials)
 
-    leaves = list(zip([leaf.double() for leaf in g], allowances(claimed, params, batch, surface, tolerance), strict=True))
-    large = by_differences and sum(leaf.numel() for leaf in g) > ENTRY_BY_ENTRY
-    if large:
-        generator = torch.Generator().manual_seed(seed)
-        compared = [probe(surface, i, leaf, allowed, generator) for i, (leaf, allowed) in enumerate(leaves)]
-    else:
-        _, r = gradient_leaves("reference", (surface.center, surface.gradient), params)
-        compared = [compare(surface, i, leaf, r[i], allowed) for i, (leaf, allowed) in enumerate(leaves)]
-    findings, samples, remarks = explain(question, surface, compared)
+    floors = noise_floors(surface)
+    large = surface.by_differences and sum(leaf.numel() for leaf in surface.leaves) > ENTRY_BY_ENTRY
+    generator = torch.Generator().manual_seed(seed)
+
+    def look(surface: Surface, position: int, leaf: Tensor) -> Compared:
+        least = allowed(tolerance, floors[position])
+        if leaf.shape != surface.leaves[position].shape:
+            return Compared(Finding("wrong", math.inf, least), leaf, whole(surface, position))
+        if large:
+            return judged(probe(surface, position, leaf, least, generator), floors[position])
+        return judged(compare(surface, position, leaf, whole(surface, position), least), floors[position])
+
+    def whole(surface: Surface, position: int) -> Tensor:
+        return gradient_leaves("reference", (surface.center, surface.gradient), params)[1][position]
+
+    first = [look(surface, position, leaf.double()) for position, leaf in enumerate(g)]
+    compared = [reconsidered(surface, position, one, look) for position, one in enumerate(first)]
+    findings, samples, remarks = explain(surface, compared)
     return Report(dict(zip(paths, findings, strict=True)), trials, samples, (*[odds()] * large, *remarks))
 
 
@@ -132,8 +140,11 @@ def assert_gradients(
 
 def _nothing_to_compare(trials: dict[str, Finding]) -> str:
     """Why no comparison would mean anything, or nothing."""
-    if trials["repeated call"].verdict != "ok":
-        return trials["repeated call"].diagnosis
+    if trials["untouched inputs"].verdict != "ok":
+        return trials["untouched inputs"].diagnosis
+    for repeats in ("repeated call", "repeated reference"):
+        if repeats in trials and trials[repeats].verdict != "ok":
+            return trials[repeats].diagnosis
     return "the value is not finite" if trials["value"].cause == "not finite" else ""
 
 

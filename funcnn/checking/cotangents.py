@@ -10,6 +10,7 @@ backward belongs to its own forward, though another may have been called in betw
 """
 
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cached_property
@@ -21,10 +22,12 @@ from torch import Tensor
 from .. import tree
 from ..types import Params, StepFn, Tree
 from .pullback import Pullback
+from .question import Rows
 from .report import Finding, relative_error
 from .surface import ELSEWHERE, rounded, upcast
+from .trials import copied
 
-LAYOUTS = ("transposed", "sliced", "expanded")
+LAYOUTS = ("transposed", "channels last", "sliced", "expanded")
 
 
 class Contraction:
@@ -33,13 +36,13 @@ class Contraction:
     def __init__(self, pullback: Pullback, inputs: tuple[Tree, ...], u: Tensor) -> None:
         """Calls the rule once, to see for which inputs it gives a gradient."""
         self.pullback, self.inputs, self.u = pullback, inputs, u
-        self.given = [gradient is not None for gradient in pullback.gradient(inputs, u.clone(), tuple)]
+        self.given = [gradient is not None for gradient in pullback.gradient(copied(inputs), u.clone(), tuple)]
         self.params = tuple(x if given else () for x, given in zip(inputs, self.given, strict=True))
 
     def whole(self, params: Params) -> tuple[Tree, ...]:
         """All inputs, these among them; the others in the same precision."""
-        exact = any(leaf.dtype == torch.float64 for leaf in tree.leaves(params))
-        rest = upcast(self.inputs) if exact else self.inputs
+        exact = any(leaf.dtype in (torch.float64, torch.complex128) for leaf in tree.leaves(params))
+        rest = copied(upcast(self.inputs) if exact else self.inputs)
         return tuple(x if given else fixed for x, fixed, given in zip(params, rest, self.given, strict=True))
 
     def value(self, params: Params) -> Tensor:
@@ -51,6 +54,10 @@ class Contraction:
         grads = self.pullback.gradient(self.whole(params), u, meanwhile)
         return tuple(() if gradient is None else gradient for gradient in grads)
 
+    def own_pull(self, meanwhile: Callable[[], Any] = tuple) -> Params:
+        """J^T u at the point itself."""
+        return self.pull(copied(self.params), self.u.clone(), meanwhile)
+
     @cached_property
     def step_fn(self) -> StepFn:
         """The value and, by the rule, its gradient."""
@@ -60,6 +67,26 @@ class Contraction:
             return (self.u.to(y) * y).sum()
 
         return StepFn(value, lambda params, batch: (value(params, batch), self.pull(params, self.u.clone())))
+
+    @property
+    def rows(self) -> Rows | None:
+        """<u_n, f(x)_n> along the leading axis of y, and the gradients of these."""
+        if not self.u.ndim or not len(self.u):
+            return None
+
+        def terms(params: Params) -> Tensor:
+            y = self.value(params)
+            return (self.u.to(y) * y).reshape(len(y), -1).sum(1)
+
+        def gradients() -> Params:
+            pulled = []
+            for n in range(len(self.u)):
+                row = torch.zeros_like(self.u)
+                row[n] = self.u[n]
+                pulled.append(self.pull(copied(self.params), row))
+            return tree.map(lambda *leaves: torch.stack(leaves), *pulled)
+
+        return Rows(terms, gradients)
 
 
 def attacks(contraction: Contraction, v: Tensor, generator: torch.Generator, allowed: float) -> dict[str, Finding]:
@@ -74,6 +101,7 @@ def _cotangents(
     """A name, a cotangent, and the pairs (c, w) for which J^T of it is the sum of c J^T w."""
     if u.ndim > 1:
         yield "transposed", u.mT.contiguous().mT, [(1, u)]
+        yield "channels last", u.movedim(0, -1).contiguous().movedim(-1, 0), [(1, u)]
         yield "sliced", torch.cat([v, u], dim=-1)[..., u.shape[-1] :], [(1, u)]
     if u.ndim == 1:
         yield "sliced", torch.stack([u, v], dim=1)[:, 0], [(1, u)]
@@ -81,7 +109,7 @@ def _cotangents(
         one = torch.zeros_like(u)
         one.view(-1)[int(torch.randint(u.numel(), (), generator=generator))] = 1
         yield "expanded", u.new_ones(()).expand(u.shape), [(1, torch.ones_like(u))]
-        yield "one-hot", u + 8 * one, [(1, u), (8, one)]
+        yield "one-hot", u + 1000 * one, [(1, u), (1000, one)]
     yield "zero", torch.zeros_like(u), []
     yield "doubled", 2 * u, [(2, u)]
     yield "additivity", u + v, [(1, u), (1, v)]
@@ -91,7 +119,7 @@ def _sums_up(
     contraction: Contraction, name: str, cotangent: Tensor, parts: list[tuple[float, Tensor]], allowed: float
 ) -> Finding:
     def pull(w: Tensor) -> list[Tensor]:
-        return [leaf.double() for leaf in tree.leaves(contraction.pull(contraction.params, w))]
+        return [leaf.detach().double() for leaf in tree.leaves(contraction.pull(copied(contraction.params), w))]
 
     cause, strides = "strides" if name in LAYOUTS else "linearity", cotangent.stride()
     try:
@@ -119,9 +147,8 @@ def another_forward(contraction: Contraction, allowed: float) -> Finding:
         with suppress(RuntimeError, ValueError, TypeError):  # the function may be nowhere else
             contraction.pullback.value(contraction.whole(rounded(contraction.params, ELSEWHERE)))
 
-    params, u = contraction.params, contraction.u
-    found, expected = (tree.leaves(contraction.pull(params, u.clone(), way)) for way in (meanwhile, tuple))
-    distance = max(relative_error(x.double(), y.double()) for x, y in zip(found, expected, strict=True))
+    found, expected = (tree.leaves(contraction.own_pull(way)) for way in (meanwhile, tuple))
+    distance = max(relative_error(x.detach().double(), y.detach().double()) for x, y in zip(found, expected, strict=True))
     if distance <= allowed:
         return Finding("ok", distance, allowed)
     sentence = "after another forward pass the backward gives another gradient: it takes the residuals of the last one"
@@ -137,12 +164,16 @@ def adjoint(contraction: Contraction, generator: torch.Generator, allowed: float
         return contraction.value(unflatten(list(moved)))
 
     try:
-        _, pushed, *_ = torch.func.jvp(f, tuple(leaves), tuple(v))
+        with warnings.catch_warnings():  # torch's own, of what it uses to get there
+            warnings.simplefilter("ignore", DeprecationWarning)
+            _, pushed, *_ = torch.func.jvp(f, tuple(leaves), tuple(v))
     except (RuntimeError, ValueError, TypeError):
         return Finding(
             "ok", math.nan, allowed, diagnosis="not tested: forward-mode differentiation cannot follow the function"
         )
-    pulled = [leaf.double() for leaf in tree.leaves(contraction.pull(contraction.params, contraction.u.clone()))]
+    pulled = [
+        leaf.detach().double() for leaf in tree.leaves(contraction.pull(copied(contraction.params), contraction.u.clone()))
+    ]
     there = (contraction.u.double() * pushed).sum().item()
     back = sum((leaf * direction).sum().item() for leaf, direction in zip(pulled, v, strict=True))
     size = max(abs(there), abs(back), math.sqrt(sum(leaf.square().sum().item() for leaf in pulled)))

@@ -24,14 +24,14 @@ class Evidence:
     """A gradient g of a leaf that is wrong, what it should be, and what else is known, all in float64.
 
     `samples` are both for every sample, with a leading N, and `predictions()` what known mistakes elsewhere in the network
-    would make of this leaf: (cause, sentence, prediction). `count` is N, `alone` says that all other leaves are right, and
-    `name` how an entry is written.
+    would make of this leaf: (cause, sentence, prediction). `counts` are what N may be, `alone` says that all other leaves
+    are right, and `name` how an entry is written.
     """
 
     g: Tensor
     r: Tensor
     allowed: float
-    count: int = 1
+    counts: tuple[int, ...] = (1,)
     alone: bool = False
     samples: tuple[Tensor, Tensor] | None = None
     predictions: Callable[[], list[tuple[str, str, Tensor]]] = list
@@ -68,26 +68,26 @@ def _zero(e: Evidence) -> Iterator[Cause]:
 
 
 def _scaled(e: Evidence) -> Iterator[Cause]:
-    c, n = e.factor, e.count
-    if e.g.numel() < 1 or not e.fits(c * e.r):
+    c = e.factor
+    if not e.fits(c * e.r):
         return
-    near: Callable[[float], bool] = lambda x: math.isclose(c, x, rel_tol=max(1e-4, 2 * e.allowed))  # noqa: E731
-    also = f", and N = {n}" if n == 2 and (near(2) or near(0.5)) else ""
-    if near(-1):
+    told = f"it is {c:.4g} times the reference"
+
+    def near(x: float) -> bool:
+        return math.isclose(abs(c), x, rel_tol=max(1e-4, 2 * e.allowed))
+
+    if near(1) and c < 0:
         yield "sign", "it is the negative of the reference: a sign"
-    elif near(2) or near(-2):
-        yield "factor 2", f"it is {c:.4g} times the reference: a factor 2 too many{also}"
-    elif near(0.5) or near(-0.5):
-        yield "factor 2", f"it is {c:.4g} times the reference: a factor 2 is missing{also}"
-    elif n > 1 and e.g.ndim == 1 and e.alone and (near(1 / n) or near(n)):
-        what = "averaged where they must be summed" if near(1 / n) else "summed where they must be averaged"
-        yield "bias reduction", f"it is {c:.4g} times the reference, with N = {n}: the samples are {what} in this leaf"
-    elif n > 1 and (near(n) or near(-n)):
-        yield "factor N", f"it is {c:.4g} times the reference, with N = {n} samples: a sum in place of a mean"
-    elif n > 1 and (near(1 / n) or near(-1 / n)):
-        yield "factor N", f"it is {c:.4g} times the reference, 1/N with N = {n} samples: a mean in place of a sum, or twice"
-    elif e.g.numel() > 1:
-        yield "", f"it is {c:.6g} times the reference; no hypothesis has that factor"
+    if near(2) or near(0.5):
+        also = ", and N = 2" if 2 in e.counts else ""
+        yield "factor 2", f"{told}: a factor 2 {'too many' if near(2) else 'is missing'}{also}"
+    for n in [n for n in e.counts if n > 2 and (near(n) or near(1 / n))]:
+        if e.g.ndim == 1 and e.alone and c > 0:
+            what = "summed where they must be averaged" if near(n) else "averaged where they must be summed"
+            yield "bias reduction", f"{told}, with N = {n}: the samples are {what} in this leaf"
+        what = "a sum in place of a mean" if near(n) else "a mean in place of a sum, or twice"
+        yield "factor N", f"{told}, with N = {n}: {what}"
+    yield "", f"it is {c:.6g} times the reference; no hypothesis has that factor"
 
 
 def _some_entries(e: Evidence) -> Iterator[Cause]:
@@ -97,11 +97,11 @@ def _some_entries(e: Evidence) -> Iterator[Cause]:
         return
     first = tuple(index[0].tolist())
     if len(index) == 1:
-        yield "single entry", f"only {e.name(first)} is wrong: {e.g[first]:.6g} in place of {e.r[first]:.6g}"
+        yield "single entry", f"only {e.name(first)} is wrong: {e.g[first]:.9g} in place of {e.r[first]:.9g}"
     for axis, name in enumerate(("row", "column")):
         if e.g.ndim == 2 and e.g.shape[axis] > 1 and len(index) > 1 and (index[:, axis] == first[axis]).all():
             line = e.g.select(axis, first[axis]), e.r.select(axis, first[axis])
-            own = Evidence(*line, e.allowed, e.count)
+            own = Evidence(*line, e.allowed, e.counts)
             told = diagnose(own)[1]
             yield f"single {name}", f"only {name} {first[axis]} is wrong: there {told}"
 
@@ -131,8 +131,23 @@ def _predicted(e: Evidence) -> Iterator[Cause]:
             yield cause, sentence
 
 
+def _weighted_samples(e: Evidence) -> Iterator[Cause]:
+    """Each sample's gradient is right but for a factor of its own, such as 0 for those that are left out."""
+    if e.samples is None or len(e.samples[0]) < 2:
+        return
+    g, r = (x.reshape(len(x), -1) for x in e.samples)
+    squares = r.square().sum(1)
+    weights = (g * r).sum(1) / squares.clamp(min=1e-300)
+    if (g - weights[:, None] * r).norm() <= 1e-3 * (g - r).norm():
+        wrong = ((weights - 1).abs() > 1e-3) & (squares > 0)
+        listed, share = ", ".join(map(str, wrong.nonzero()[:8, 0].tolist())), weights[wrong]
+        if len(share):
+            yield "", f"samples {listed} count {share.min():.3g} to {share.max():.3g} times, where each counts once"
+
+
 def _one_sample(e: Evidence) -> Iterator[Cause]:
-    if e.samples is None or e.count < 2:
+    """The whole is one sample's gradient."""
+    if e.samples is None or len(e.samples[0]) < 2:
         return
     for n, r in enumerate(e.samples[1]):
         if r.any() and e.fits(Evidence(e.g, r, e.allowed).factor * r):
@@ -166,7 +181,7 @@ def _unsummed(e: Evidence) -> Iterator[Cause]:
     shapes = f"its shape is {tuple(e.g.shape)} in place of {tuple(e.r.shape)}"
     if e.g.shape[1:] == e.r.shape and torch.allclose(e.g.sum(0), e.r, rtol=1e-5):
         yield "bias reduction", f"{shapes}: it is not summed over the samples"
-    elif e.g.shape == e.r.mT.shape:
+    elif e.r.ndim == 2 and e.g.shape == e.r.mT.shape:
         yield "transposed", f"{shapes}: it is transposed"
     else:
         yield "", shapes
@@ -176,7 +191,7 @@ def _none(e: Evidence) -> Iterator[Cause]:
     c, worst = e.factor, worst_index(e.g, e.r)
     left = ((e.g - c * e.r).norm() / e.g.norm()).item()
     best = f"no hypothesis fits; the best factor, {c:.4g}, leaves {left:.0%} unexplained"
-    yield "", f"{best}. At {e.name(worst)} it is {e.g[worst]:.6g} in place of {e.r[worst]:.6g}"
+    yield "", f"{best}. At {e.name(worst)} it is {e.g[worst]:.9g} in place of {e.r[worst]:.9g}"
 
 
 HYPOTHESES: tuple[Callable[[Evidence], Iterator[Cause]], ...] = (
@@ -189,6 +204,7 @@ HYPOTHESES: tuple[Callable[[Evidence], Iterator[Cause]], ...] = (
     _permuted,
     _predicted,
     _one_sample,
+    _weighted_samples,
     _rescaled_units,
     _none,
 )

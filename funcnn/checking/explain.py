@@ -10,11 +10,10 @@ from torch import Tensor
 from .. import tree
 from ..errors import InputError
 from ..providers import func_grad
-from ..types import Loss, Objective, StepFn
+from ..types import Loss, Objective
 from .diagnosis import Evidence, diagnose
 from .leaf import Compared
 from .mistakes import Forward, Prediction, predict
-from .question import Question
 from .report import Finding, at
 from .samples import TOGETHER, errors, per_sample_gradients
 from .surface import Surface
@@ -23,20 +22,18 @@ SHOWN = 8  # samples that are listed by number
 PLAIN = 1e-4  # the relative error from which a sample counts as wrong, whatever the noise in it
 
 
-def explain(
-    question: Question, surface: Surface, compared: list[Compared]
-) -> tuple[list[Finding], Tensor | None, list[str]]:
+def explain(surface: Surface, compared: list[Compared]) -> tuple[list[Finding], Tensor | None, list[str]]:
     """The findings with their diagnoses, the errors of the samples (N, leaves), and remarks on all leaves together."""
     wrong = [position for position, one in enumerate(compared) if one.finding.verdict == "wrong"]
     findings = [one.finding for one in compared]
     if not wrong:
         return findings, None, []
     entry_by_entry = all(one.entries is None and one.g.shape == one.r.shape for one in compared)
-    samples = _samples(question, surface) if entry_by_entry else None
-    predicted, count = cache(partial(question.predictions, surface)), question.samples
+    samples = _samples(surface) if entry_by_entry else None
+    predicted, counts = cache(partial(surface.question.predictions, surface)), surface.question.counts
     for position in wrong:
-        one, own = compared[position], samples[position] if samples and len(samples[position][0]) == count else None
-        evidence = Evidence(one.g, one.r, one.finding.allowed, count, len(wrong) == 1, own)
+        one, own = compared[position], samples[position] if samples and len(samples[position][0]) in counts else None
+        evidence = Evidence(one.g, one.r, one.finding.allowed, counts, len(wrong) == 1, own)
         if one.entries is None:
             evidence = replace(evidence, predictions=partial(_of_leaf, predicted, position))
         else:
@@ -47,7 +44,7 @@ def explain(
         return findings, None, []
     matrix = errors(samples)
     limit = max([10 * finding.allowed for finding in findings] + [PLAIN] * surface.by_differences)
-    remark = _which_samples(matrix.amax(1) > limit, max(finding.error for finding in findings) > 10 * limit, count)
+    remark = _which_samples(matrix.amax(1) > limit, max(finding.error for finding in findings) > 10 * limit, counts[0])
     return findings, matrix, remark
 
 
@@ -60,19 +57,19 @@ def _name(entries: Tensor, shape: torch.Size, entry: tuple[int, ...]) -> str:
     return at(tuple(int(i) for i in torch.unravel_index(entries[entry], shape)))
 
 
-def _samples(question: Question, surface: Surface) -> list[tuple[Tensor, Tensor]] | None:
+def _samples(surface: Surface) -> list[tuple[Tensor, Tensor]] | None:
     """The gradients of the samples, or None where the value is no mean of theirs, or one alone is refused."""
     if sum(leaf.numel() for leaf in surface.leaves) > TOGETHER // 2 or not surface.splits:
         return None
     try:
-        return per_sample_gradients(question.claimed, surface, question.params, question.batch)
+        return per_sample_gradients(surface)
     except (InputError, RuntimeError, ValueError, TypeError):
         return None
 
 
-def network_predictions(claimed: StepFn, surface: Surface) -> list[Prediction]:
+def network_predictions(surface: Surface) -> list[Prediction]:
     """What mistakes in the network would do, where either side knows the network."""
-    for step_fn in (claimed, surface.reference):
+    for step_fn in (surface.question.claimed, surface.reference):
         if step_fn.objective is not None and step_fn.objective.parts is not None:
             layer, loss = step_fn.objective.parts
             return predict(layer, surface.params, surface.batch[0], partial(_gradient, loss, surface))

@@ -24,6 +24,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+EPS = torch.finfo(torch.float64).eps
 RATIO, RUNGS = 4.0, 14
 STANDS_OUT = 16  # times the noise
 CLOSE = 1e-11  # steps whose values differ by rounding and by a straight line, and fourth differences see no line
@@ -50,23 +51,30 @@ def judge(values: Values, scale: float, slope: float, other: float) -> Judgement
     `scale` is a step that changes much. Only two rungs of the ladder are climbed, for the verdict is read at one.
     """
     center, noise = _noise(values, scale)
-    claimed = _rungs(scale) * abs(slope - other)
-    visible = (claimed > STANDS_OUT * noise).nonzero()
-    if not len(visible):
-        return Judgement("hidden", math.nan, math.nan, math.nan)
-    rung = max(1, int(visible[-1]))
-    h = _rungs(scale)[rung - 1 : rung + 1]
-    odd, even = _parts(values, h, center)
-    odd = odd - h * slope
+    h = _rungs(scale)
+    claimed = h * abs(slope - other)
+    rung = RUNGS
+    while rung > 1:
+        visible = (claimed[:rung] > STANDS_OUT * noise).nonzero()
+        if not len(visible):
+            break
+        rung = max(1, int(visible[-1]))
+        odd, even, noises = _parts(values, h[rung - 1 : rung + 1], center, noise, scale)
+        noise = noises[1].item()
+        if claimed[rung] > STANDS_OUT * noise:
+            return _verdict(odd - h[rung - 1 : rung + 1] * slope, even, noise, claimed[rung].item(), h[rung].item())
+    return Judgement("hidden", math.nan, math.nan, math.nan)
+
+
+def _verdict(odd: Tensor, even: Tensor, noise: float, claimed: float, h: float) -> Judgement:
     odd_order, even_order = _order(odd, noise), _order(even, noise)
-    left = (odd[1] / h[1]).item()
-    if even_order < 1.5:
+    if 0.5 < even_order < 1.5:
         says: Literal["right", "wrong", "kink", "hidden"] = "kink"
-    elif odd_order < 2:
+    elif 0.5 < odd_order < 1.5:  # where the slope has a kink, as relu(w)^2 at 0, it is 2 if g is right
         says = "wrong"
-    else:
-        says = "right" if abs(odd[1]) < claimed[rung] / 2 else "hidden"
-    return Judgement(says, odd_order, even_order, left)
+    else:  # below 1/2 it is noise that does not shrink
+        says = "right" if abs(odd[1]) < claimed / 2 else "hidden"
+    return Judgement(says, odd_order, even_order, (odd[1] / h).item())
 
 
 def derivative(values: Values, scale: float) -> tuple[float, float, float]:
@@ -76,9 +84,10 @@ def derivative(values: Values, scale: float) -> tuple[float, float, float]:
     """
     center, noise = _noise(values, scale)
     h = _rungs(scale)
-    slopes = _parts(values, h, center)[0] / h
+    odd, _, noises = _parts(values, h, center, noise, scale)
+    slopes = odd / h
     finer = (RATIO**2 * slopes[1:] - slopes[:-1]) / (RATIO**2 - 1)
-    uncertainty = (finer - slopes[1:]).abs() + 2 * noise / h[1:]
+    uncertainty = (finer - slopes[1:]).abs() + 2 * noises[1:] / h[1:]
     best = int(uncertainty.nan_to_num(nan=math.inf).argmin())
     return finer[best].item(), uncertainty[best].item(), h[best + 1].item()
 
@@ -87,16 +96,22 @@ def _rungs(scale: float) -> Tensor:
     return 0.1 * scale * RATIO ** -torch.arange(RUNGS, dtype=torch.float64)
 
 
-def _parts(values: Values, h: Tensor, center: Tensor) -> tuple[Tensor, Tensor]:
+def _parts(values: Values, h: Tensor, center: Tensor, noise: float, scale: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Both parts and the noise at each step, which is more than that at the point itself where f and its slope are 0 there.
+
+    It has two causes, the rounding of the values and that of the points, which are not quite h away.
+    """
     up, down = values(torch.cat([h, -h])).cpu().chunk(2)
-    return (up - down) / 2, (up + down) / 2 - center
+    odd, even = (up - down) / 2, (up + down) / 2 - center
+    rounding = EPS * torch.maximum(torch.maximum(up.abs(), down.abs()), scale * even.abs() / h)
+    return odd, even, rounding.clamp(min=noise)
 
 
 def _noise(values: Values, scale: float) -> tuple[Tensor, float]:
     """phi(0), and the standard deviation of the rounding of phi."""
     center, *close = values(CLOSE * scale * torch.arange(10, dtype=torch.float64)).cpu()
     fourth = torch.stack(close).diff(n=4)  # of independent errors of variance s^2 it has variance 70 s^2
-    return center, max((fourth.square().mean() / 70).sqrt().item(), torch.finfo(torch.float64).eps * abs(center.item()))
+    return center, max((fourth.square().mean() / 70).sqrt().item(), EPS * abs(center.item()))
 
 
 def _order(part: Tensor, noise: float) -> float:

@@ -1,39 +1,62 @@
 """The noise floor: how wrong the gradient of a right rule is in float32, bfloat16 or float16.
 
 The reference is float64's, on the same operands exactly upcast. The floor of a leaf is the relative error that autograd's
-own gradient has in the low precision, |a_low - a_64| / max(|a_low|, |a_64|), and never less than what one rounding of the
-operands, or of the result, makes of a_64, since a single number may be right by chance. It grows by itself with the
-network, the batch and the cancellation in them, so nobody has to guess a tolerance: hand-written gradients that are right
-lie within about 1.2 floors, real mistakes above 300, and the line is drawn at 20.
+own gradient has in the low precision, |a_low - a_64| / max(|a_low|, |a_64|). It grows by itself with the network, the
+batch and the cancellation in them, so nobody has to guess a tolerance: hand-written gradients that are right lie within
+about 1.2 floors, real mistakes above 300, and the line is drawn at 20.
+
+A single number may be right by chance, so the floor is at least one rounding of the result and, up to four times as much,
+what rounding the operands anew does to a_64. And it may be so high that a mistake would hide in it: no more than 0.3 is ever
+allowed, and where autograd itself is worse than that the precision has no digits left to judge by.
 """
+
+from dataclasses import replace
 
 import torch
 
 from .. import tree
 from ..errors import InputError
 from ..providers import autograd
-from ..types import Batch, Objective, Params, StepFn
+from ..types import Objective, Params
+from .leaf import FLOORS, Compared
 from .report import relative_error
 from .surface import Surface, rounded
+from .trials import copied
 
-FLOORS, HALF = 20, 0.5
+MOST, LUCK = 0.3, 4
 
 
-def allowances(claimed: StepFn, params: Params, batch: Batch, surface: Surface, tolerance: float) -> list[float]:
-    """The relative error up to which a leaf counts as right: the tolerance, or 20 noise floors if that is more."""
-    leaves = tree.leaves(params)
-    if all(leaf.dtype == torch.float64 for leaf in leaves):
-        return [tolerance] * len(leaves)
+def noise_floors(surface: Surface) -> list[float]:
+    """The relative error of a right gradient in every leaf; 0 in float64, where the tolerance decides."""
+    question = surface.question
+    leaves = tree.leaves(question.params)
     roundings = [torch.finfo(leaf.dtype).eps / 4 for leaf in leaves]  # of one operation, in the root mean square
+    if all(leaf.dtype == torch.float64 for leaf in leaves):
+        return [0.0] * len(leaves)
     exact = autograd(Objective(surface.reference.value))
+
+    def distances(low: Params, right: Params) -> list[float]:
+        return [relative_error(a.double(), b) for a, b in zip(tree.leaves(low), tree.leaves(right), strict=True)]
+
     try:
-        low = tree.leaves(autograd(Objective(claimed.value))(params, batch)[1])
-        right = tree.leaves(exact(surface.params, surface.batch)[1])
-        moved = tree.leaves(exact(*(rounded(x, 4 * max(roundings)) for x in (surface.params, surface.batch)))[1])
-        own = [relative_error(a.double(), b) for a, b in zip(low, right, strict=True)]
-        operands = [relative_error(a, b) for a, b in zip(moved, right, strict=True)]
+        right = exact(surface.params, surface.batch)[1]
+        own = distances(autograd(Objective(question.claimed.value))(*copied((question.params, question.batch)))[1], right)
+        operands = distances(exact(*(rounded(x, 4 * max(roundings)) for x in (surface.params, surface.batch)))[1], right)
     except (InputError, RuntimeError):
-        own = operands = roundings  # autograd cannot follow the function
-    floors = [max(errors) for errors in zip(own, operands, roundings, strict=True)]
-    # What is wrong by half is wrong, unless autograd's gradient is worse than that.
-    return [max(tolerance, min(FLOORS * floor, max(HALF, 2 * floor))) for floor in floors]
+        return roundings  # autograd cannot follow the function
+    floors = [max(pair) for pair in zip(own, roundings, strict=True)]
+    return [max(floor, min(moved, LUCK * floor)) for floor, moved in zip(floors, operands, strict=True)]
+
+
+def allowed(tolerance: float, floor: float) -> float:
+    """The relative error up to which a leaf counts as right."""
+    return max(tolerance, min(FLOORS * floor, MOST))
+
+
+def judged(compared: Compared, floor: float) -> Compared:
+    """A leaf that is wrong, but by no more than autograd's gradient is in this precision, is nobody's fault."""
+    finding = compared.finding
+    if finding.verdict != "wrong" or not finding.error <= 2 * floor:
+        return compared
+    sentence = f"autograd's own gradient is wrong by {floor:.0%} in this precision: it has no digits left to judge by"
+    return compared._replace(finding=replace(finding, verdict="unreliable", diagnosis=sentence))

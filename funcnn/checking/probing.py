@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .leaf import COARSE, Compared
 from .orders import derivative
-from .report import Finding
+from .report import Finding, relative_error, worst_index
 from .surface import Surface
 
 PROBES, GUILTY, SAMPLED = 4, 8, 32
@@ -43,6 +43,8 @@ def odds() -> str:
 def probe(surface: Surface, position: int, g: Tensor, allowed: float, generator: torch.Generator) -> Compared:
     """Probes a leaf, and finds up to 8 guilty entries if its error is above what is allowed and what can be seen."""
     flat, n = g.flatten(), g.numel()
+    if not g.isfinite().all():
+        return Compared(Finding("wrong", math.inf, allowed, worst_index(g, torch.zeros_like(g))), g, torch.zeros_like(g))
     slopes: list[float] = []
     misses: list[float] = []
     resolution, worst = 0.0, None
@@ -55,7 +57,7 @@ def probe(surface: Surface, position: int, g: Tensor, allowed: float, generator:
             worst = z, miss, h
     size, error = max(flat.norm().item(), _rms(slopes)), _rms(misses)
     if worst is None or not size or error <= max(allowed * size, resolution):
-        return Compared(_passed(error, resolution, size, allowed), g, g)
+        return Compared(_passed(surface, position, g, error, resolution, size, allowed), g, g)
     found = _bisect(surface, position, flat, *worst, resolution)
     some = torch.randint(n, (SAMPLED,), generator=generator).to(g.device)
     index = torch.cat([found, some]).unique()
@@ -66,9 +68,14 @@ def probe(surface: Surface, position: int, g: Tensor, allowed: float, generator:
     return Compared(Finding("wrong", about, allowed, where), flat[index], r, index)
 
 
-def _passed(error: float, resolution: float, size: float, allowed: float) -> Finding:
+def _passed(
+    surface: Surface, position: int, g: Tensor, error: float, resolution: float, size: float, allowed: float
+) -> Finding:
     if resolution <= COARSE * size:
         return Finding("ok", error / size if size else 0.0, max(allowed, resolution / size if size else 0.0))
+    own = math.inf if surface.derived is None else relative_error(g, surface.derived[position])
+    if own <= allowed:
+        return Finding("ok", own, allowed)
     sentence = f"differences see no finer than {resolution:.1e} here, in a gradient of norm {size:.1e}"
     return Finding("unreliable", error / size, allowed, diagnosis=sentence)
 

@@ -11,7 +11,7 @@ from .. import tree
 from ..errors import InputError, check_pair, describe
 from ..types import Layer, Loss, Tree
 from .report import Finding
-from .trials import untouched
+from .trials import copied, untouched
 
 FORMS = "forward and backward, a Layer, a Loss, or a torch.autograd.Function"
 
@@ -43,7 +43,7 @@ def lifted(forward: Any, backward: Any) -> Pullback:
 
 
 def _ruled(forward: Callable[..., Any], backward: Callable[..., Any]) -> Pullback:
-    needs_dy = len(inspect.signature(backward).parameters) > 1
+    needs_dy = _takes_two(backward)
 
     def both(inputs: tuple[Tree, ...]) -> tuple[Tensor, Tree]:
         result = forward(*inputs)
@@ -65,7 +65,7 @@ def _ruled(forward: Callable[..., Any], backward: Callable[..., Any]) -> Pullbac
         return (*grads, *[None] * (len(inputs) - len(grads)))
 
     def hands_off(inputs: tuple[Tree, ...], u: Tensor) -> Finding:
-        return untouched(rule, both(inputs)[1], u.clone(), names=("residuals", "dy"))[1]
+        return untouched(rule, both(copied(inputs))[1], u, names=("residuals", "dy"))[1]
 
     return Pullback(lambda inputs: both(inputs)[0], gradient, hands_off)
 
@@ -75,10 +75,10 @@ def _taped(function: Callable[..., Any]) -> Pullback:
         return _checked(function(*inputs))
 
     def gradient(inputs: tuple[Tree, ...], u: Tensor, meanwhile: Callable[[], Any] = tuple) -> tuple[Tree, ...]:
-        with torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad():
             flat, unflatten = tree.flatten(inputs)
-            leaves = [leaf.detach().clone().requires_grad_() if _floats(leaf) else leaf for leaf in flat]
-            own = [leaf for leaf in leaves if _floats(leaf)]
+            leaves = [leaf.detach().clone().requires_grad_() if floats(leaf) else leaf for leaf in flat]
+            own = [leaf for leaf in leaves if floats(leaf)]
             y = _checked(function(*unflatten(leaves)))
             meanwhile()
             if not y.requires_grad:
@@ -86,20 +86,29 @@ def _taped(function: Callable[..., Any]) -> Pullback:
             else:
                 grads = list(torch.autograd.grad(y, own, u, allow_unused=True))
         found = iter(grads)
-        return unflatten([next(found) if _floats(leaf) else None for leaf in flat])  # type: ignore[no-any-return]
+        return unflatten([next(found) if floats(leaf) else None for leaf in flat])  # type: ignore[no-any-return]
 
     def hands_off(inputs: tuple[Tree, ...], u: Tensor) -> Finding:
-        return untouched(lambda dy: gradient(inputs, dy), u.clone(), names=("dy",))[1]
+        return untouched(lambda dy: gradient(inputs, dy), u, names=("dy",))[1]
 
     return Pullback(value, gradient, hands_off)
 
 
-def _floats(leaf: Any) -> bool:
+def floats(leaf: Any) -> bool:
+    """Whether it can have a gradient."""
     return isinstance(leaf, Tensor) and leaf.is_floating_point()
 
 
+def _takes_two(backward: Callable[..., Any]) -> bool:
+    try:
+        parameters = inspect.signature(backward).parameters.values()
+    except ValueError:
+        return True  # a builtin
+    return len(parameters) > 1 or any(parameter.kind == parameter.VAR_POSITIONAL for parameter in parameters)
+
+
 def _checked(y: Any) -> Tensor:
-    if not _floats(y):
+    if not floats(y) and not (isinstance(y, Tensor) and y.is_complex()):
         raise InputError("forward(*inputs)[0]", describe(y), "a floating tensor")
     tensor: Tensor = y
     return tensor

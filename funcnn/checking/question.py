@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from .. import tree
@@ -10,14 +11,25 @@ from ..errors import InputError, check_pair, check_value, describe
 from ..types import Batch, Params, StepFn, Tree
 from .mistakes import Prediction
 from .report import at
-from .surface import Surface
+
+DTYPES = (
+    *(torch.float64, torch.float32, torch.bfloat16, torch.float16),
+    *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool),
+)
+
+
+class Rows(NamedTuple):
+    """The summands of a value: `terms(params)` has shape (N,), `gradients()` are their gradients, with a leading N."""
+
+    terms: Callable[[Params], Tensor]
+    gradients: Callable[[], Params]
 
 
 class Question(NamedTuple):
     """A provider, the reference (None: differences), the point, and what a diagnosis may use.
 
-    `root` is what the parameters are called, `samples` their number N, and `predictions(surface)` are the gradients
-    that known mistakes would give.
+    `root` is what the parameters are called, `counts` what N may be in a hypothesis, `rows` the summands if the samples of
+    the batch are not, and `predictions(surface)` are the gradients that known mistakes would give.
     """
 
     claimed: StepFn
@@ -25,8 +37,9 @@ class Question(NamedTuple):
     params: Params
     batch: Batch
     root: str
-    samples: int
-    predictions: Callable[[Surface], list[Prediction]]
+    counts: tuple[int, ...]
+    rows: Rows | None
+    predictions: Callable[[Any], list[Prediction]]
 
 
 def lifted(place: str, step_fn: Any) -> StepFn:
@@ -49,8 +62,14 @@ def lifted(place: str, step_fn: Any) -> StepFn:
 
 
 def check_finite(place: str, operands: Tree) -> None:
-    """Raises InputError, naming the first entry of a tensor that is NaN or infinite."""
+    """Raises InputError, naming the first entry that is NaN or infinite, and for tensors whose entries cannot be seen."""
     for index, leaf in enumerate(tree.leaves(operands)):
+        if isinstance(leaf, Tensor) and not (
+            leaf.layout == torch.strided and leaf.device.type != "meta" and leaf.dtype in DTYPES
+        ):
+            found = f"{describe(leaf)}, {leaf.layout} on {leaf.device}"
+            needs = "a dense tensor of float64, float32, bfloat16, float16, integers or booleans"
+            raise InputError(tree.paths(operands, place)[index], found, needs)
         if isinstance(leaf, Tensor) and not leaf.isfinite().all():
             first = tuple((~leaf.isfinite()).nonzero()[0].tolist())
             raise InputError(tree.paths(operands, place)[index], f"{leaf[first]:g} at {at(first)}", "finite numbers")

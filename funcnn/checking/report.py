@@ -88,7 +88,7 @@ def worst_index(g: Tensor, r: Tensor) -> tuple[int, ...]:
     """Where |g - r| is largest; what is not finite comes first."""
     if not g.numel():
         return ()
-    distance = (g - r).abs().nan_to_num(nan=math.inf)
+    distance = (g - r).abs().nan_to_num(nan=math.inf) if g.shape == r.shape else g.abs()
     return tuple(int(i) for i in torch.unravel_index(distance.argmax(), g.shape))
 
 

@@ -11,22 +11,26 @@ from ..batched import batched
 from ..types import Batch, Params, StepFn
 from .entries import central
 from .surface import Surface
+from .trials import copied
 
 STEP = 6e-6
 TOGETHER = 2**22  # numbers that the per-sample gradients may have: 32 MiB
 
 
-def per_sample_gradients(claimed: StepFn, surface: Surface, params: Params, batch: Batch) -> list[tuple[Tensor, Tensor]]:
+def per_sample_gradients(surface: Surface) -> list[tuple[Tensor, Tensor]]:
     """For every leaf (g_n, r_n) in float64, with a leading N; the first samples alone where all would be too many."""
-    count = max(1, TOGETHER // sum(leaf.numel() for leaf in surface.leaves))
-    few = tree.map(lambda leaf: leaf[:count], batch)
-    g = [leaf.double() for leaf in tree.leaves(_alone(claimed, params, few))]
-    few = tree.map(lambda leaf: leaf[:count], surface.batch)
-    if not surface.by_differences:
-        return list(zip(g, tree.leaves(_alone(surface.reference, surface.params, few)), strict=True))
-    probes = Surface(surface.reference, surface.params, few, True).sample_probes
-    r = [central(probe, STEP, order=2).T.reshape(-1, *probe.leaf.shape) for probe in probes]
-    return list(zip(g, r, strict=True))
+    question, count = surface.question, max(1, TOGETHER // sum(leaf.numel() for leaf in surface.leaves))
+    if question.rows is None:
+        question = question._replace(batch=tree.map(lambda leaf: leaf[:count], question.batch))
+        surface = Surface(question)
+        g = _alone(question.claimed, copied(question.params), copied(question.batch))
+    else:
+        g = question.rows.gradients()
+    if surface.by_differences:
+        r = [central(probe, STEP, order=2).T.reshape(-1, *probe.leaf.shape) for probe in surface.sample_probes]
+    else:
+        r = tree.leaves(_alone(surface.reference, surface.params, surface.batch))
+    return list(zip([leaf.double() for leaf in tree.leaves(g)], r, strict=True))
 
 
 def errors(samples: list[tuple[Tensor, Tensor]]) -> Float[Tensor, "N leaves"]:

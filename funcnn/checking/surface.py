@@ -17,8 +17,10 @@ from .. import tree
 from ..batched import batched
 from ..errors import InputError
 from ..perturbation import Probe, probes, supervised_probes
-from ..providers import complex_step
+from ..providers import complex_step, finite_difference, func_grad
 from ..types import Batch, Objective, Params, StepFn, Tree
+from .question import Question
+from .trials import copied
 
 ELSEWHERE = 1e-2  # the relative distance of another point, where nothing that is kept may come from
 WALKED_TOGETHER = 2**22  # numbers that the copies of a leaf may have in one evaluation: 32 MiB
@@ -30,29 +32,31 @@ def upcast(x: Tree) -> Tree:
 
 
 def rounded(x: Tree, eps: float) -> Tree:
-    """The same tree with every floating number moved by a random relative error of size eps."""
+    """The same tree with every floating number moved towards 0, where all may go, by a random relative error of size eps."""
     generator = torch.Generator().manual_seed(0)
 
     def leaf(x: Any) -> Any:
         if not (isinstance(x, Tensor) and x.is_floating_point()):
             return x
-        return x * (1 + eps * torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x))
+        return x * (1 - eps * torch.rand(x.shape, generator=generator, dtype=torch.float64).to(x))
 
     return tree.map(leaf, x)
 
 
 class Surface:
-    """f at params, with the batch bound, as the reference knows it.
+    """f at the point of a question, as its reference knows it.
 
     Raises InputError where the reference does not run in float64.
     """
 
-    def __init__(self, reference: StepFn, params: Params, batch: Batch, by_differences: bool) -> None:
-        """Evaluates the function once. `by_differences` says that the reference is no more exact than differences are."""
-        self.reference, self.by_differences = reference, by_differences
-        self.params, self.batch = upcast(params), upcast(batch)
+    def __init__(self, question: Question) -> None:
+        """Evaluates the function once."""
+        self.question, self.by_differences = question, question.reference is None
+        claimed = question.claimed
+        self.reference = question.reference or finite_difference(claimed.objective or Objective(claimed.value))
+        self.params, self.batch = upcast(copied(question.params)), upcast(copied(question.batch))
         self.leaves, self.unflatten = tree.flatten(self.params)
-        self.center: Tensor = self._first(reference.value)
+        self.center: Tensor = self._first(self.reference.value)
 
     def _first(self, function: Callable[[Params, Batch], Any]) -> Any:
         try:
@@ -62,6 +66,14 @@ class Surface:
         except (RuntimeError, ValueError, TypeError) as error:
             needs = "a function that runs in float64, where it is compared, or another reference"
             raise InputError("reference(params, batch)", str(error).splitlines()[0], needs) from error
+
+    def moved(self, dtype: torch.dtype) -> Tensor:
+        """The value where every operand is rounded to this dtype anew, or that at the point if there is none."""
+        operands = (rounded(x, torch.finfo(dtype).eps) for x in (self.params, self.batch))
+        try:
+            return self.reference.value(*operands)
+        except (InputError, RuntimeError, ValueError, TypeError):
+            return self.center
 
     @cached_property
     def gradient(self) -> Params:
@@ -86,10 +98,21 @@ class Surface:
         return None if self.exact is None else tree.leaves(self.exact(self.params, self.batch)[1])
 
     @cached_property
+    def derived(self) -> list[Tensor] | None:
+        """The leaves of torch's derivative of a known network's forward rules: the last resort, where values say nothing."""
+        objective = self.reference.objective
+        if objective is None or objective.parts is None:
+            return None
+        return tree.leaves(func_grad(objective)(self.params, self.batch)[1])
+
+    @cached_property
     def roundings(self) -> list[float]:
-        """How far rounding every operand anew moves each of these leaves, Euclidean norms."""
-        assert self.exact is not None and self.exact_gradient is not None
-        moved = self.exact(*(rounded(x, torch.finfo(torch.float64).eps) for x in (self.params, self.batch)))[1]
+        """How far rounding every operand anew moves each leaf of the exact gradient, Euclidean norms."""
+        try:
+            assert self.exact is not None and self.exact_gradient is not None
+            moved = self.exact(*(rounded(x, 2 * torch.finfo(torch.float64).eps) for x in (self.params, self.batch)))[1]
+        except (AssertionError, InputError, RuntimeError, ValueError, TypeError):
+            return [0.0] * len(self.leaves)
         return [(x - y).norm().item() for x, y in zip(self.exact_gradient, tree.leaves(moved), strict=True)]
 
     def along(self, position: int, direction: Tensor) -> Callable[[Float[Tensor, " P"]], Float[Tensor, " P"]]:
@@ -118,22 +141,25 @@ class Surface:
     @cached_property
     def sample_probes(self) -> list[Probe]:
         """What moving single entries does to the values of the samples."""
-        if self.probes and self.probes[0].center.ndim or not self.splits:
+        if self.probes[0].center.ndim or not self.splits:
             return self.probes
-        return probes(lambda params, batch: self._terms(params), self.params, self.batch, self._terms(self.params))
+        return probes(lambda params, batch: self.terms(params), self.params, self.batch, self.terms(self.params))
 
     @cached_property
     def splits(self) -> bool:
-        """Whether the value is the mean of the samples' own values."""
-        if not tree.leaves(self.batch):
-            return False
+        """Whether the value is made of the samples' own values."""
+        if self.question.rows is not None or not tree.leaves(self.batch):
+            return self.question.rows is not None
         try:
-            mean = self._terms(self.params).mean()
+            mean = self.terms(self.params).mean()
         except (RuntimeError, ValueError, TypeError):
             return False  # no batch of one
         return bool(torch.isclose(mean, self.center, rtol=1e-9, atol=0.0))
 
-    def _terms(self, params: Params) -> Float[Tensor, " N"]:
+    def terms(self, params: Params) -> Float[Tensor, " N"]:
+        """The values of the samples."""
+        if self.question.rows is not None:
+            return self.question.rows.terms(params)
         samples, unflatten = tree.flatten(self.batch)
 
         def alone(*leaves: Tensor) -> Tensor:

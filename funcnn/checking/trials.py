@@ -29,15 +29,26 @@ def _same(x: Any, y: Any) -> bool:
     return torch.equal(x, y) or torch.equal(x.nan_to_num(), y.nan_to_num())
 
 
+def copied(x: Tree) -> Tree:
+    """A copy to hand out, in which a function may write what it likes; what requires gradients goes on to."""
+
+    def leaf(x: Any) -> Any:
+        if not isinstance(x, Tensor):
+            return x
+        return x.detach().clone().requires_grad_() if x.requires_grad else x.clone()
+
+    return tree.map(leaf, x)
+
+
 def untouched(call: Callable[..., Any], *arguments: Tree, names: tuple[str, ...]) -> tuple[Any, Finding]:
-    """What the call returns, and whether its arguments are what they were."""
-    kept = tree.clone(arguments)
-    result = call(*arguments)
-    if same_bits(kept, arguments):
+    """What the call returns for copies of the arguments, and whether these are then what they were."""
+    handed = copied(arguments)
+    result = call(*handed)
+    if same_bits(handed, arguments):
         return result, Finding("ok", 0.0)
     changed = [
         path
-        for name, before, after in zip(names, kept, arguments, strict=True)
+        for name, before, after in zip(names, arguments, handed, strict=True)
         for path, x, y in zip(tree.paths(before, name), tree.leaves(before), tree.leaves(after), strict=True)
         if not same_bits(x, y)
     ]
@@ -55,15 +66,29 @@ def repeated(first: list[Tensor], second: list[Tensor], allowed: float) -> Findi
     return Finding(verdict, spread, allowed / 10, cause="nondeterministic", diagnosis=sentence)
 
 
-def same_value(value: Tensor, others: dict[str, Tensor], tolerance: float) -> Finding:
-    """Whether the value that came with the gradient is that of the function, however it is asked for."""
-    allowed, v = tolerance + ROUNDINGS * torch.finfo(value.dtype).eps, value.double().item()
-    for name, other in others.items():
+def same_value(value: Tensor, own: Tensor, reference: Tensor, moved: Tensor, tolerance: float) -> Finding:
+    """Whether the value that came with the gradient is that of the function, alone and in float64.
+
+    `moved` is the reference's with its operands rounded to the precision of the value: what may be lost there.
+    """
+    exact, eps = value.dtype == torch.float64, torch.finfo(value.dtype).eps
+    loss = relative_error(moved.double(), reference)
+    finer = tolerance + ROUNDINGS * eps
+    others: tuple[tuple[str, Tensor, float, Verdict, str], ...] = (
+        ("step_fn.value", own, finer, "wrong", "two functions"),
+        ("the reference's", reference, finer, "wrong", "two functions")
+        if exact
+        else ("float64's", reference, finer + ROUNDINGS * loss, "unreliable", "the precision has no digits left"),
+    )
+    v = value.double().item()
+    for name, other, allowed, verdict, why in others:
         w = other.double().item()
         if not (math.isfinite(v) and math.isfinite(w)):
             return Finding("wrong", math.inf, allowed, cause="not finite", diagnosis=f"it is {v:g}, and {name} {w:g}")
-        error = abs(v - w) / max(abs(v), abs(w), torch.finfo(value.dtype).eps)
+        error = abs(v - w) / max(abs(v), abs(w), eps)
         if error > allowed:
-            sentence = f"the value with the gradient is {v:.9g}, but {name} is {w:.9g}: two functions"
-            return Finding("wrong", error, allowed, cause="value", diagnosis=sentence)
-    return Finding("ok", 0.0, allowed)
+            sentence = f"with the gradient it is {v:.9g}, but {name} {w:.9g}: {why}"
+            return Finding(
+                "wrong" if verdict == "wrong" else "unreliable", error, allowed, cause="value", diagnosis=sentence
+            )
+    return Finding("ok", 0.0, finer)

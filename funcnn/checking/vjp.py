@@ -11,16 +11,19 @@ import torch
 from torch import Tensor
 
 from .. import tree
-from ..errors import InputError, check_number, check_seed
+from ..errors import InputError, check_number, check_seed, describe
 from ..providers import finite_difference, func_grad
-from ..types import Layer, Objective, Tree
+from ..types import Layer, Loss, Objective, Tree
 from .check import examine
 from .cotangents import Contraction, adjoint, another_forward, attacks
 from .mistakes import Forward, Prediction, predict
-from .pullback import lifted
+from .pullback import floats, lifted
 from .question import Question, check_finite
 from .report import Report
 from .surface import Surface
+from .trials import copied
+
+UNLIKE = 0x9E3779B97F4A7C15  # the inputs may have been drawn with the very same seed
 
 
 def check_vjp(
@@ -49,24 +52,35 @@ def check_vjp(
         raise InputError("inputs", repr(inputs), "a tuple of what forward is called with")
     check_finite("inputs", inputs)
     pullback = lifted(forward, backward)
-    generator = torch.Generator().manual_seed(seed)
-    y = pullback.value(inputs)
+    generator = torch.Generator().manual_seed((seed + UNLIKE) % 2**63)
+    y = pullback.value(copied(inputs))
+    if not floats(y) or not y.numel():
+        raise InputError("forward(*inputs)[0]", describe(y), "a floating tensor with entries")
     u, v = (torch.randn(y.shape, generator=generator, dtype=torch.float64).to(y) for _ in range(2))
     contraction = Contraction(pullback, inputs, u)
 
-    count = len(y) if y.ndim else 1
+    samples = inputs[-1] if isinstance(forward, Layer) else inputs[0]
+    counts = {len(x) for x in (y, *tree.leaves(samples)) if isinstance(x, Tensor) and x.ndim}
     predictions = partial(_predictions, forward, contraction)
-    question = Question(contraction.step_fn, None, contraction.params, (), "inputs", count, predictions)
+    question = Question(
+        contraction.step_fn, None, contraction.params, (), "inputs", tuple(counts) or (1,), contraction.rows, predictions
+    )
     report = examine(question, tolerance, seed)
     trials = report.trials | {"untouched upstream": pullback.hands_off(inputs, u)}
-    found = report.leaves.values()
-    if all(finding.verdict != "unreliable" for finding in found):
-        allowed = max(finding.allowed for finding in found)
+    findings = report.leaves.values()
+    compared = all(finding.verdict != "unreliable" and finding.cause != "not finite" for finding in findings)
+    if compared and trials["untouched upstream"].verdict == "ok":
+        allowed = max(finding.allowed for finding in findings)
         trials |= attacks(contraction, v, generator, allowed)
         trials["another forward"] = another_forward(contraction, allowed)
-        if all(finding.verdict == "ok" for finding in found):  # a second witness, but not where torch takes another side
+        if all(finding.verdict == "ok" for finding in findings):  # a second witness, but not where torch takes another side
             trials["adjoint"] = adjoint(contraction, generator, allowed)
-    return Report(report.leaves, trials, remarks=report.remarks)
+    skipped = [
+        f"inputs[{i}] has no gradient by this rule (None), and was not checked."
+        for i, (x, given) in enumerate(zip(inputs, contraction.given, strict=True))
+        if not given and not isinstance(forward, Loss) and any(map(floats, tree.leaves(x)))
+    ]
+    return Report(report.leaves, trials, report.samples, (*report.remarks, *skipped))
 
 
 def _predictions(forward: Any, contraction: Contraction, surface: Surface) -> list[Prediction]:
@@ -86,10 +100,26 @@ def _predictions(forward: Any, contraction: Contraction, surface: Surface) -> li
             return tree.leaves(func_grad(objective)((params, x), ())[1])
 
         return predict(forward, params, x, gradient) + found
+    if len(surface.leaves) == 2 and surface.leaves[0].shape == surface.leaves[1].shape:
+        exchanged = tree.leaves(surface.gradient)[::-1]
+        found.append(("permuted", "the gradients of the two inputs are exchanged", exchanged))
+    found += _transposed_inputs(surface)
     if len(surface.leaves) == 1 and surface.leaves[0].shape == u.shape:
         output = surface.unflatten([contraction.value(surface.params)])
         at_output = tree.leaves(finite_difference(Objective(surface.reference.value))(output, ())[1])
         elsewhere = "the derivative is taken at the output, not at the input"
         missing = "the derivative is missing: the upstream gradient comes out as it went in"
         found += [("activation derivative", missing, [u]), ("activation derivative", elsewhere, at_output)]
+    return found
+
+
+def _transposed_inputs(surface: Surface) -> list[Prediction]:
+    """A square matrix in place of its transpose."""
+    found: list[Prediction] = []
+    for position, leaf in enumerate(surface.leaves):
+        if leaf.ndim == 2 and leaf.shape[0] == leaf.shape[1]:
+            turned = surface.unflatten([*surface.leaves[:position], leaf.mT.contiguous(), *surface.leaves[position + 1 :]])
+            grads = tree.leaves(finite_difference(Objective(surface.reference.value))(turned, ())[1])
+            place = tree.paths(surface.params, "inputs")[position]
+            found.append(("transposed", f"{place} is used in place of its transpose", grads))
     return found
