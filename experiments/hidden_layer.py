@@ -7,22 +7,18 @@ from torch import nn
 
 import funcnn as fn
 from experiments.comparison import compare
-from experiments.options import Options
+from experiments.options import Training
 from experiments.result import Result
 
 
 @dataclass(frozen=True, kw_only=True)
-class HiddenLayer(Options):
+class HiddenLayer(Training):
     """Trains a one-hidden-layer network on digits by hand-derived gradients and by classic PyTorch, side by side."""
 
+    lr: float = 1.0
+    epochs: int = 40
     hidden: int = 64
     """Sigmoid units in the hidden layer."""
-    lr: float = 1.0
-    """Learning rate."""
-    epochs: int = 40
-    """How often every sample is seen."""
-    batch_size: int = 32
-    """Samples per step."""
     mnist: Path | None = None
     """A folder with the four files of MNIST or Fashion-MNIST, to train on in place of scikit-learn's digits."""
 

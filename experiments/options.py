@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -27,10 +27,13 @@ class Options:
     def __post_init__(self) -> None:
         """Raises BadOption for what no run could honour; every number but the seed must be positive."""
         for field in fields(self):
-            number = getattr(self, field.name)
-            largest = 2**31 if isinstance(number, int) else float("inf")
-            if field.name != "seed" and isinstance(number, (int, float)) and not 0 < number < largest:
-                raise BadOption(f"{field.name}: got {number}, needs a positive number below {largest}")
+            given = getattr(self, field.name)
+            for number in given if isinstance(given, tuple) else (given,):
+                largest = 2**31 if isinstance(number, int) else float("inf")
+                if field.name != "seed" and isinstance(number, (int, float)) and not 0 < number < largest:
+                    raise BadOption(f"{field.name}: got {number}, needs a positive number below {largest}")
+            if given == ():
+                raise BadOption(f"{field.name}: got none, needs at least one")
         if not 0 <= self.seed < 2**63:
             raise BadOption(f"seed: got {self.seed}, needs an integer from 0 to 2^63 - 1")
         if self.output.exists() and not self.output.is_dir():
@@ -48,3 +51,19 @@ class Options:
     def generator(self) -> torch.Generator:
         """A fresh generator: the same seed gives the same run."""
         return torch.Generator().manual_seed(self.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(Options):
+    """The options of every experiment that trains on minibatches for some epochs."""
+
+    lr: float = 0.1
+    """Learning rate."""
+    epochs: int = 30
+    """How often every sample is seen."""
+    batch_size: int = 32
+    """Samples per step."""
+
+    def schedule(self) -> dict[str, Any]:
+        """The keywords of `fn.fit`, with a fresh generator: every run sees the same batches in the same order."""
+        return {"epochs": self.epochs, "batch_size": self.batch_size, "generator": self.generator()}

@@ -6,20 +6,13 @@ from torch import nn
 
 import funcnn as fn
 from experiments.comparison import compare
-from experiments.options import Options
+from experiments.options import Training
 from experiments.result import Result
 
 
 @dataclass(frozen=True, kw_only=True)
-class Perceptron(Options):
+class Perceptron(Training):
     """Trains a perceptron on the breast cancer data by hand-derived gradients and by classic PyTorch, side by side."""
-
-    lr: float = 0.1
-    """Learning rate."""
-    epochs: int = 30
-    """How often every sample is seen."""
-    batch_size: int = 32
-    """Samples per step."""
 
 
 def run(options: Perceptron) -> Result:

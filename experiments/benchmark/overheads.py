@@ -2,18 +2,17 @@
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
-from itertools import accumulate, repeat
-from typing import Any
+from itertools import repeat
 
 import torch
-from torch.profiler import ProfilerActivity, profile
 
 import funcnn as fn
 from experiments.benchmark import peers
 from experiments.benchmark.measure import SIZES, Race, Row
 from experiments.benchmark.steps import LR, scene
+from experiments.memory import peak
 from experiments.timing import interleaved
 
 IMPORT = "from time import perf_counter as t; a = t(); import {}; print(t() - a)"
@@ -66,13 +65,3 @@ def memory_row(what: str, peer: str, ours: int, theirs: int, race: Race, target:
     """A row in megabytes; allocations are the same in every run, so there is no spread."""
     ratio, megabytes = ours / theirs, (ours / 1e6, theirs / 1e6)
     return Row("overheads", f"peak memory of {what} (MB)", peer, race.threads, *megabytes, ratio, ratio, ratio, target)
-
-
-def peak(function: Callable[[], Any]) -> int:
-    """Bytes that two calls hold at most beyond what was held before."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        for _ in range(2):
-            function()
-    assert profiler.profiler is not None
-    changes = [event.nbytes() for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
-    return max(accumulate(changes))
