@@ -8,10 +8,32 @@ from collections.abc import Callable
 from itertools import dropwhile, takewhile
 from typing import Any
 
+import torch
 import tyro
 
 import funcnn as fn
-from experiments import benchmark, hidden_layer, perceptron, providers
+from experiments import (
+    autoencoder,
+    autograd,
+    benchmark,
+    bugs,
+    clipped_loss,
+    computation_graph,
+    deep_network,
+    differences,
+    geometry,
+    hidden_layer,
+    jacobian,
+    lecture_notes,
+    minimize,
+    momentum,
+    per_sample,
+    perceptron,
+    providers,
+    scaled_loss,
+    step_size,
+    tensors,
+)
 from experiments.options import BadOption, Options
 from experiments.report import write_report
 from experiments.result import Result, save
@@ -20,6 +42,22 @@ EXPERIMENTS: dict[str, tuple[type[Options], Callable[[Any], Result]]] = {
     "perceptron": (perceptron.Perceptron, perceptron.run),
     "hidden_layer": (hidden_layer.HiddenLayer, hidden_layer.run),
     "providers": (providers.Providers, providers.run),
+    "bugs": (bugs.Bugs, bugs.run),
+    "lecture_notes": (lecture_notes.LectureNotes, lecture_notes.run),
+    "tensors": (tensors.Tensors, tensors.run),
+    "geometry": (geometry.Geometry, geometry.run),
+    "computation_graph": (computation_graph.ComputationGraph, computation_graph.run),
+    "autograd": (autograd.Autograd, autograd.run),
+    "differences": (differences.Differences, differences.run),
+    "minimize": (minimize.Minimize, minimize.run),
+    "deep_network": (deep_network.DeepNetwork, deep_network.run),
+    "step_size": (step_size.StepSize, step_size.run),
+    "momentum": (momentum.Momentum, momentum.run),
+    "clipped_loss": (clipped_loss.ClippedLoss, clipped_loss.run),
+    "scaled_loss": (scaled_loss.ScaledLoss, scaled_loss.run),
+    "jacobian": (jacobian.Jacobian, jacobian.run),
+    "autoencoder": (autoencoder.Autoencoder, autoencoder.run),
+    "per_sample": (per_sample.PerSample, per_sample.run),
     "benchmark": (benchmark.Benchmark, benchmark.run),
 }
 BY_NAME_ONLY = {"benchmark"}  # takes minutes of an otherwise idle machine
@@ -87,4 +125,5 @@ def has_words(line: str) -> bool:
 
 
 if __name__ == "__main__":
+    torch.set_num_threads(1)  # the networks here are so small that threads would wait for one another
     sys.exit(main(sys.argv[1:]))
