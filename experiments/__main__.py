@@ -60,7 +60,6 @@ EXPERIMENTS: dict[str, tuple[type[Options], Callable[[Any], Result]]] = {
     "per_sample": (per_sample.PerSample, per_sample.run),
     "benchmark": (benchmark.Benchmark, benchmark.run),
 }
-BY_NAME_ONLY = {"benchmark"}  # takes minutes of an otherwise idle machine
 
 
 def main(arguments: list[str]) -> int:
@@ -69,13 +68,9 @@ def main(arguments: list[str]) -> int:
     name = arguments[0] if arguments and not arguments[0].startswith("-") else None
     try:
         if name is None:
-            usual = [name for name in EXPERIMENTS if name not in BY_NAME_ONLY]
-            about = (
-                f"Runs {', '.join(usual)}. `{command} NAME --help` tells more of one; "
-                f"only by its name runs {', '.join(BY_NAME_ONLY)}."
-            )
+            about = f"Runs {', '.join(EXPERIMENTS)}. `{command} NAME --help` tells more of one."
             shared = dataclasses.asdict(parse(Options, arguments, command, about))
-            runs = {name: EXPERIMENTS[name][0](**shared) for name in usual}
+            runs = {name: EXPERIMENTS[name][0](**shared) for name in EXPERIMENTS}
         elif name in EXPERIMENTS:
             kind = EXPERIMENTS[name][0]
             runs = {name: parse(kind, arguments[1:], f"{command} {name}", kind.__doc__ or "")}

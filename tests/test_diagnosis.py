@@ -84,3 +84,9 @@ def test_errors_are_missed_as_often_as_is_said(times):
     probes = torch.randn(200_000, 4, generator=seeded(), dtype=torch.float64)
     missed = ((times * probes).square().mean(1) < 1).double().mean().item()
     assert missed == pytest.approx(miss_probability(times), rel=0.35)
+
+
+def test_what_8_probes_pass_is_right_beyond_doubt():
+    # An error of c times the threshold gives a mean square of 8 probes below it with probability P(chi^2_8 < 8 / c^2).
+    missed = [torch.special.gammainc(torch.tensor(4.0), torch.tensor(4 / c**2)).item() for c in (10, 100)]
+    assert missed[0] < 1.1e-7 and missed[1] < 1.1e-15

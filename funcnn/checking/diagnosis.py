@@ -162,8 +162,8 @@ def _rescaled_units(e: Evidence) -> Iterator[Cause]:
     g, r = e.samples
     x = r[torch.arange(len(r)), :, r.norm(dim=1).argmax(1)]  # the inputs, up to a factor for each sample
     square = x.square().sum(1, keepdim=True)
-    if not (square > 0).all():
-        return
+    if not ((x != 0).sum(1) > 1).all():
+        return  # that of an input, say, where each sample has a row of its own and anything would fit
     dy, right = ((x[:, :, None] * both).sum(1) / square for both in (g, r))
     explained = x[:, :, None] * dy[:, None, :]
     if (g - explained).norm() <= 1e-3 * (g - r).norm() and (dy * right >= 0).all():

@@ -69,6 +69,8 @@ class Surface:
 
     def moved(self, dtype: torch.dtype) -> Tensor:
         """The value where every operand is rounded to this dtype anew, or that at the point if there is none."""
+        if dtype == torch.float64:
+            return self.center
         operands = (rounded(x, torch.finfo(dtype).eps) for x in (self.params, self.batch))
         try:
             return self.reference.value(*operands)
@@ -115,18 +117,24 @@ class Surface:
             return [0.0] * len(self.leaves)
         return [(x - y).norm().item() for x, y in zip(self.exact_gradient, tree.leaves(moved), strict=True)]
 
+    def values(self, position: int, moved: Tensor) -> Float[Tensor, " P"]:
+        """The values with one leaf replaced by each of P others, stacked."""
+
+        def value(leaf: Tensor) -> Tensor:
+            leaves = [*self.leaves[:position], leaf, *self.leaves[position + 1 :]]
+            return self.reference.value(self.unflatten(leaves), self.batch)
+
+        found: Tensor = batched(value)(moved)
+        return found
+
     def along(self, position: int, direction: Tensor) -> Callable[[Float[Tensor, " P"]], Float[Tensor, " P"]]:
         """The values at w + h d for offsets h, where d moves one leaf alone."""
         leaf = self.leaves[position]
-
-        def value(h: Tensor) -> Tensor:
-            moved = [*self.leaves[:position], leaf + h * direction, *self.leaves[position + 1 :]]
-            return self.reference.value(self.unflatten(moved), self.batch)
+        at_once = max(1, WALKED_TOGETHER // max(1, leaf.numel()))
 
         def values(offsets: Tensor) -> Tensor:
-            offsets = offsets.to(leaf.device)
-            together = len(offsets) * leaf.numel() <= WALKED_TOGETHER
-            return batched(value)(offsets) if together else torch.stack([value(h) for h in offsets])
+            steps = offsets.to(leaf.device).reshape(-1, *[1] * leaf.ndim)
+            return torch.cat([self.values(position, leaf + h * direction) for h in steps.split(at_once)])
 
         return values
 
