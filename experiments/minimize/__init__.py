@@ -6,11 +6,14 @@ Hillstrom, with every evaluation counted.
 """
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import funcnn as fn
 from experiments.minimize import contest, drawing, grid, presentation
 from experiments.options import BadOption, Options
 from experiments.result import Result
+
+Optimizer = Literal["sgd", "momentum", "nesterov", "adam", "line search", "BFGS"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +30,8 @@ class Minimize(Options):
     """Starts of gradient descent on each random function."""
     steps: int = 2000
     """Steps of gradient descent from each start."""
+    optimizers: tuple[Optimizer, ...] = get_args(Optimizer)
+    """Who takes part on the test problems."""
     evaluations: int = 1000
     """Evaluations of a function, with or without its gradient, that an optimizer may spend on a test problem."""
 
@@ -52,8 +57,9 @@ def run(options: Minimize) -> Result:
         "Minimize: rough functions and curved valleys",
         f"Random functions of up to {options.dimension} variables with up to {options.complexity} terms that are not "
         f"convex, a convex part of condition {options.condition:g} and the minimum 0, by gradient descent with lr = 1 from "
-        f"{options.starts} starts. Then the problems of More, Garbow & Hillstrom (1981) by six optimizers, each with at "
-        f"most {options.evaluations} evaluations; those with a learning rate take the best of {len(contest.RATES)}.",
+        f"{options.starts} starts. Then the problems of More, Garbow & Hillstrom (1981) by {', '.join(options.optimizers)}, "
+        f"each with at most {options.evaluations} evaluations; what has a learning rate takes the best of "
+        f"{len(contest.RATES)}.",
         numbers={
             "grid": [{"dimension": n, "complexity": k, **cell._asdict()} for (n, k), cell in cells.items()],
             "distance from explicit": apart,

@@ -36,13 +36,17 @@ Outcomes = dict[str, dict[str, Outcome]]  # by problem and optimizer
 
 
 def hold(options: Any) -> Outcomes:
-    """The outcome of every optimizer on every problem, in float64."""
-    return {name: _outcomes(problem, options.evaluations) for name, problem in fn.problems.MORE_GARBOW_HILLSTROM.items()}
+    """The outcome of every optimizer that is asked for on every problem, in float64."""
+    return {
+        name: {optimizer: _outcome(problem, optimizer, options.evaluations) for optimizer in options.optimizers}
+        for name, problem in fn.problems.MORE_GARBOW_HILLSTROM.items()
+    }
 
 
-def _outcomes(problem: fn.problems.Problem, evaluations: int) -> dict[str, Outcome]:
-    by_rate = {name: _best_rate(problem, *method, evaluations) for name, method in BY_RATE.items()}
-    return by_rate | {name: _search(problem, optimizer, evaluations) for name, optimizer in SEARCHING.items()}
+def _outcome(problem: fn.problems.Problem, name: str, evaluations: int) -> Outcome:
+    if name in BY_RATE:
+        return _best_rate(problem, *BY_RATE[name], evaluations)
+    return _search(problem, SEARCHING[name], evaluations)
 
 
 def _search(problem: fn.problems.Problem, optimizer: Any, evaluations: int) -> Outcome:

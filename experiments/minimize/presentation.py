@@ -47,7 +47,8 @@ def observations(cells: Cells, apart: dict[str, float], outcomes: Outcomes, eval
     )
     differences = max(distance for name, distance in apart.items() if name.endswith("difference"))
     exact = max(distance for name, distance in apart.items() if not name.endswith("difference"))
-    missed = [f"{name} ({row['BFGS'].value:.6g})" for name, row in outcomes.items() if name not in reached["BFGS"]]
+    best = max(reached, key=lambda optimizer: len(reached[optimizer]))
+    missed = [f"{name} ({row[best].value:.6g})" for name, row in outcomes.items() if name not in reached[best]]
     return [
         *(
             f"In {places} dimensions the share of starts that reach the minimum is {'; '.join(told)} waves, where p is the "
@@ -61,5 +62,5 @@ def observations(cells: Cells, apart: dict[str, float], outcomes: Outcomes, eval
         + ", ".join(f"{o} reaches {len(found)}" for o, found in reached.items())
         + ".",
         f"Evaluations to the minimum of Rosenbrock's function: {costs}.",
-        f"Minima that BFGS has not reached after {evaluations} evaluations: {', '.join(missed) or 'none'}.",
+        f"Minima that {best} has not reached after {evaluations} evaluations: {', '.join(missed) or 'none'}.",
     ]
