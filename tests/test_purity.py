@@ -64,6 +64,11 @@ def fitted(params, data):
     return fn.fit(fn.explicit(OBJECTIVE), fn.adam(0.1), params, data, **options)
 
 
+def doubled(params, batch):
+    value, grads = fn.explicit(OBJECTIVE)(params, batch)
+    return value, fn.tree.map(lambda leaf: 2 * leaf, grads)
+
+
 ACTIVATIONS = {"sigmoid": fn.sigmoid(), "tanh": fn.tanh(), "relu": fn.relu(), "softmax": fn.softmax()}
 TRANSFORMATIONS = {"sgd": fn.sgd(0.1), "momentum": fn.momentum(0.1), "rmsprop": fn.rmsprop(0.1), "adam": fn.adam(0.1)}
 OPTIMIZERS = {"nesterov": fn.nesterov(0.1), "line_search": fn.line_search(), "exact": fn.exact_line_search()}
@@ -100,6 +105,10 @@ CALLS = {
     "split": (lambda x, t: fn.data.split(x, t, generator=seeded()), BATCH),
     "digits": (lambda: fn.data.digits(generator=seeded()), ()),
     "breast_cancer": (lambda: fn.data.breast_cancer(generator=seeded()), ()),
+    "check": (lambda params, batch: str(fn.check(fn.explicit(OBJECTIVE), None, params, batch)), (PARAMS, BATCH)),
+    "check of a mistake": (lambda params, batch: str(fn.check(doubled, None, params, batch)), (PARAMS, BATCH)),
+    "check_vjp": (lambda params, x: str(fn.check_vjp(fn.mlp([4, 3, 2]), None, (params, x))), (PARAMS, X)),
+    "assert_gradients": (lambda params, batch: fn.assert_gradients(fn.func_grad(OBJECTIVE), params, batch), (PARAMS, BATCH)),
     "tree.add": (fn.tree.add, (TREE, TREE)),
     "tree.add_scaled": (lambda x, y: fn.tree.add_scaled(x, 2.0, y), (TREE, TREE)),
     "tree.zeros_like": (fn.tree.zeros_like, (TREE,)),
