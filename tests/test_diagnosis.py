@@ -4,7 +4,8 @@ from helpers import normal, seeded
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from funcnn.checking.diagnosis import Evidence, diagnose
+from funcnn.checking.diagnosis import diagnose
+from funcnn.checking.evidence import Evidence
 from funcnn.checking.probing import miss_probability
 
 N, R, B = 8, normal(4, 4), normal(5)

@@ -30,7 +30,7 @@ from .explain import explain, network_predictions
 from .leaf import Compared, compare
 from .nearby import reconsidered
 from .precision import allowed, judged, noise_floors
-from .probing import odds, probe, screened
+from .probing import odds, probe, screened, zero
 from .question import Question, check_finite, gradient_leaves, lifted
 from .report import Finding, Report
 from .surface import ELSEWHERE, Surface, rounded
@@ -111,8 +111,12 @@ def examine(question: Question, tolerance: float, seed: int) -> Report:
         if leaf.shape != surface.leaves[position].shape:
             return Compared(Finding("wrong", math.inf, least), leaf, whole(surface, position))
         right = screened(surface, position, leaf, least, generator) if surface.by_differences and not large else None
-        if right is not None:
-            return Compared(right, leaf, leaf)
+        found = compared_fully(surface, position, leaf, least) if right is None else Compared(right, leaf, leaf)
+        if surface.by_differences and found.finding.verdict == "ok" and leaf.numel() and not leaf.any():
+            return zero(surface, position, leaf, least, generator) or found
+        return found
+
+    def compared_fully(surface: Surface, position: int, leaf: Tensor, least: float) -> Compared:
         if large:
             return judged(probe(surface, position, leaf, least, generator), floors[position])
         return judged(compare(surface, position, leaf, whole(surface, position), least), floors[position])

@@ -8,46 +8,12 @@ unexplained are all that can be said.
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TypeAlias
 
 import torch
-from torch import Tensor
 
-from .report import at, worst_index
-
-Cause: TypeAlias = tuple[str, str]  # the short name of the hypothesis, and the sentence
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """A gradient g of a leaf that is wrong, what it should be, and what else is known, all in float64.
-
-    `samples` are both for every sample, with a leading N, and `predictions()` what known mistakes elsewhere in the network
-    would make of this leaf: (cause, sentence, prediction). `counts` are what N may be, `alone` says that all other leaves
-    are right, and `name` how an entry is written.
-    """
-
-    g: Tensor
-    r: Tensor
-    allowed: float
-    counts: tuple[int, ...] = (1,)
-    alone: bool = False
-    samples: tuple[Tensor, Tensor] | None = None
-    predictions: Callable[[], list[tuple[str, str, Tensor]]] = list
-    name: Callable[[tuple[int, ...]], str] = at
-
-    def fits(self, p: Tensor) -> bool:
-        """Whether the prediction p explains g."""
-        left = (self.g - p).norm()
-        explains = left <= 1e-3 * (self.g - self.r).norm()
-        return bool(explains or (left <= self.allowed * self.g.norm() and left <= 0.1 * (self.g - self.r).norm()))
-
-    @property
-    def factor(self) -> float:
-        """The c for which |g - c r| is least, <g, r> / <r, r>, or 0 where r is 0."""
-        square = self.r.square().sum()
-        return ((self.g * self.r).sum() / square).item() if square > 0 else 0.0
+from .evidence import Cause, Evidence
+from .report import worst_index
+from .sample_hypotheses import one_sample, rescaled_units, weighted_samples
 
 
 def diagnose(evidence: Evidence) -> Cause:
@@ -131,50 +97,6 @@ def _predicted(e: Evidence) -> Iterator[Cause]:
             yield cause, sentence
 
 
-def _weighted_samples(e: Evidence) -> Iterator[Cause]:
-    """Each sample's gradient is right but for a factor of its own, such as 0 for those that are left out."""
-    if e.samples is None or len(e.samples[0]) < 2:
-        return
-    g, r = (x.reshape(len(x), -1) for x in e.samples)
-    squares = r.square().sum(1)
-    weights = (g * r).sum(1) / squares.clamp(min=1e-300)
-    if (g - weights[:, None] * r).norm() <= 1e-3 * (g - r).norm():
-        wrong = ((weights - 1).abs() > 1e-3) & (squares > 0)
-        listed, share = ", ".join(map(str, wrong.nonzero()[:8, 0].tolist())), weights[wrong]
-        if len(share):
-            yield "", f"samples {listed} count {share.min():.3g} to {share.max():.3g} times, where each counts once"
-
-
-def _one_sample(e: Evidence) -> Iterator[Cause]:
-    """The whole is one sample's gradient."""
-    if e.samples is None or len(e.samples[0]) < 2:
-        return
-    for n, r in enumerate(e.samples[1]):
-        if r.any() and e.fits(Evidence(e.g, r, e.allowed).factor * r):
-            cause = "bias reduction" if e.g.ndim == 1 else ""
-            yield cause, f"it is that of sample {n} alone: the others are left out, not summed"
-
-
-def _rescaled_units(e: Evidence) -> Iterator[Cause]:
-    """X^T dY with X right and every dY_nh scaled by a positive number of its own, as a derivative of an activation is."""
-    if e.samples is None or e.g.ndim != 2 or e.g.shape[0] < 2:
-        return
-    g, r = e.samples
-    x = r[torch.arange(len(r)), :, r.norm(dim=1).argmax(1)]  # the inputs, up to a factor for each sample
-    square = x.square().sum(1, keepdim=True)
-    if not ((x != 0).sum(1) > 1).all():
-        return  # that of an input, say, where each sample has a row of its own and anything would fit
-    dy, right = ((x[:, :, None] * both).sum(1) / square for both in (g, r))
-    explained = x[:, :, None] * dy[:, None, :]
-    if (g - explained).norm() <= 1e-3 * (g - r).norm() and (dy * right >= 0).all():
-        ratios = (dy / right)[right != 0]
-        yield (
-            "activation derivative",
-            f"sample by sample and unit by unit it is {ratios.min():.3g} to {ratios.max():.3g} times the reference, "
-            "as if the derivative of an activation were missing, or taken somewhere else",
-        )
-
-
 def _unsummed(e: Evidence) -> Iterator[Cause]:
     if e.g.shape == e.r.shape:
         return
@@ -203,8 +125,8 @@ HYPOTHESES: tuple[Callable[[Evidence], Iterator[Cause]], ...] = (
     _transposed,
     _permuted,
     _predicted,
-    _one_sample,
-    _weighted_samples,
-    _rescaled_units,
+    one_sample,
+    weighted_samples,
+    rescaled_units,
     _none,
 )

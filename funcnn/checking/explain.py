@@ -11,7 +11,8 @@ from .. import tree
 from ..errors import InputError
 from ..providers import func_grad
 from ..types import Loss, Objective
-from .diagnosis import Evidence, diagnose
+from .diagnosis import diagnose
+from .evidence import Evidence
 from .leaf import Compared
 from .mistakes import Forward, Prediction, predict
 from .report import Finding, at

@@ -28,6 +28,7 @@ from .surface import Surface
 
 PROBES, SCREENING, GUILTY, SAMPLED = 4, 8, 8, 32
 STEP = 6e-6
+SURE = 10  # times the uncertainty of a slope
 
 
 def screened(surface: Surface, position: int, g: Tensor, allowed: float, generator: torch.Generator) -> Finding | None:
@@ -43,6 +44,19 @@ def screened(surface: Surface, position: int, g: Tensor, allowed: float, generat
     size = max(g.norm().item(), _rms(slopes.tolist()))
     error = _rms(misses.tolist()) / size if size else 0.0
     return Finding("ok", error, allowed) if error <= allowed / 10 else None
+
+
+def zero(surface: Surface, position: int, g: Tensor, allowed: float, generator: torch.Generator) -> Compared | None:
+    """A gradient of 0 that larger steps than differences take show to be wrong; None where they see nothing either.
+
+    A slope of less than a rounding of the value in each small step is no slope to them, so that a leaf that was forgotten
+    would pass for one that does not matter.
+    """
+    z = torch.randn(g.shape, generator=generator, dtype=torch.float64).to(g)
+    slope, uncertainty, _ = derivative(surface.along(position, z), 1 / z.abs().max().item())
+    if abs(slope) <= SURE * uncertainty:
+        return None
+    return Compared(Finding("wrong", 1.0, allowed), g, z * (slope / z.square().sum()))
 
 
 def miss_probability(times: float) -> float:

@@ -1,0 +1,42 @@
+"""What a diagnosis has to go by: a wrong gradient, the right one, and whatever else is known of them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from torch import Tensor
+
+from .report import at
+
+Cause: TypeAlias = tuple[str, str]  # the short name of the hypothesis, and the sentence
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A gradient g of a leaf that is wrong, what it should be, and what else is known, all in float64.
+
+    `samples` are both for every sample, with a leading N, and `predictions()` what known mistakes elsewhere in the network
+    would make of this leaf: (cause, sentence, prediction). `counts` are what N may be, `alone` says that all other leaves
+    are right, and `name` how an entry is written.
+    """
+
+    g: Tensor
+    r: Tensor
+    allowed: float
+    counts: tuple[int, ...] = (1,)
+    alone: bool = False
+    samples: tuple[Tensor, Tensor] | None = None
+    predictions: Callable[[], list[tuple[str, str, Tensor]]] = list
+    name: Callable[[tuple[int, ...]], str] = at
+
+    def fits(self, p: Tensor) -> bool:
+        """Whether the prediction p explains g."""
+        left = (self.g - p).norm()
+        explains = left <= 1e-3 * (self.g - self.r).norm()
+        return bool(explains or (left <= self.allowed * self.g.norm() and left <= 0.1 * (self.g - self.r).norm()))
+
+    @property
+    def factor(self) -> float:
+        """The c for which |g - c r| is least, <g, r> / <r, r>, or 0 where r is 0."""
+        square = self.r.square().sum()
+        return ((self.g * self.r).sum() / square).item() if square > 0 else 0.0

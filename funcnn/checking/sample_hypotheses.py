@@ -1,0 +1,54 @@
+"""Mistakes that the gradients of single samples give away, where that of the batch says nothing.
+
+Each takes the evidence and yields (cause, sentence) if it fits.
+"""
+
+from collections.abc import Iterator
+
+import torch
+
+from .evidence import Cause, Evidence
+
+
+def weighted_samples(e: Evidence) -> Iterator[Cause]:
+    """Each sample's gradient is right but for a factor of its own, such as 0 for those that are left out."""
+    if e.samples is None or len(e.samples[0]) < 2:
+        return
+    g, r = (x.reshape(len(x), -1) for x in e.samples)
+    squares = r.square().sum(1)
+    weights = (g * r).sum(1) / squares.clamp(min=1e-300)
+    if (g - weights[:, None] * r).norm() <= 1e-3 * (g - r).norm():
+        wrong = ((weights - 1).abs() > 1e-3) & (squares > 0)
+        listed, share = ", ".join(map(str, wrong.nonzero()[:8, 0].tolist())), weights[wrong]
+        if len(share):
+            yield "", f"samples {listed} count {share.min():.3g} to {share.max():.3g} times, where each counts once"
+
+
+def one_sample(e: Evidence) -> Iterator[Cause]:
+    """The whole is one sample's gradient."""
+    if e.samples is None or len(e.samples[0]) < 2:
+        return
+    for n, r in enumerate(e.samples[1]):
+        if r.any() and e.fits(Evidence(e.g, r, e.allowed).factor * r):
+            cause = "bias reduction" if e.g.ndim == 1 else ""
+            yield cause, f"it is that of sample {n} alone: the others are left out, not summed"
+
+
+def rescaled_units(e: Evidence) -> Iterator[Cause]:
+    """X^T dY with X right and every dY_nh scaled by a positive number of its own, as a derivative of an activation is."""
+    if e.samples is None or e.g.ndim != 2 or e.g.shape[0] < 2:
+        return
+    g, r = e.samples
+    x = r[torch.arange(len(r)), :, r.norm(dim=1).argmax(1)]  # the inputs, up to a factor for each sample
+    square = x.square().sum(1, keepdim=True)
+    if not ((x != 0).sum(1) > 1).all():
+        return  # that of an input, say, where each sample has a row of its own and anything would fit
+    dy, right = ((x[:, :, None] * both).sum(1) / square for both in (g, r))
+    explained = x[:, :, None] * dy[:, None, :]
+    if (g - explained).norm() <= 1e-3 * (g - r).norm() and (dy * right >= 0).all():
+        ratios = (dy / right)[right != 0]
+        yield (
+            "activation derivative",
+            f"sample by sample and unit by unit it is {ratios.min():.3g} to {ratios.max():.3g} times the reference, "
+            "as if the derivative of an activation were missing, or taken somewhere else",
+        )
