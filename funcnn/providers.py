@@ -38,7 +38,7 @@ def explicit(objective: Objective) -> StepFn:
     """
     _check_objective(objective)
     if objective.value_and_grad is None:
-        needs = "a hand-derived one; func_grad, autograd and finite_difference do without"
+        needs = "a hand-derived one; func_grad, autograd, finite_difference and complex_step do without"
         raise InputError("objective.value_and_grad", "None", needs)
     derived = objective.value_and_grad
 

@@ -20,25 +20,21 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeAlias
 
-import torch
 from torch import Tensor
 
 from .. import tree
 from ..errors import InputError, check_batch, check_number, check_params, check_seed
 from ..types import Batch, Params
+from .comparison import Comparison
 from .explain import explain, network_predictions
-from .leaf import Compared, compare
 from .nearby import reconsidered
-from .precision import allowed, judged, noise_floors
-from .probing import odds, probe, screened, zero
+from .probing import odds
 from .question import Question, check_finite, gradient_leaves, lifted
 from .report import Finding, Report
 from .surface import ELSEWHERE, Surface, rounded
 from .trials import copied, repeated, same_value, untouched
 
 Provider: TypeAlias = Callable[[Params, Batch], tuple[Tensor, Params]]  # as a StepFn is
-
-ENTRY_BY_ENTRY = 10_000  # parameters; the differences of more than these take random directions
 
 
 def check(
@@ -102,32 +98,11 @@ def examine(question: Question, tolerance: float, seed: int) -> Report:
     if nothing:
         return Report({path: _no_comparison(leaf, nothing) for path, leaf in zip(paths, g, strict=True)}, trials)
 
-    floors = noise_floors(surface)
-    large = surface.by_differences and sum(leaf.numel() for leaf in surface.leaves) > ENTRY_BY_ENTRY
-    generator = torch.Generator().manual_seed(seed)
-
-    def look(surface: Surface, position: int, leaf: Tensor) -> Compared:
-        least = allowed(tolerance, floors[position])
-        if leaf.shape != surface.leaves[position].shape:
-            return Compared(Finding("wrong", math.inf, least), leaf, whole(surface, position))
-        right = screened(surface, position, leaf, least, generator) if surface.by_differences and not large else None
-        found = compared_fully(surface, position, leaf, least) if right is None else Compared(right, leaf, leaf)
-        if surface.by_differences and found.finding.verdict == "ok" and leaf.numel() and not leaf.any():
-            return zero(surface, position, leaf, least, generator) or found
-        return found
-
-    def compared_fully(surface: Surface, position: int, leaf: Tensor, least: float) -> Compared:
-        if large:
-            return judged(probe(surface, position, leaf, least, generator), floors[position])
-        return judged(compare(surface, position, leaf, whole(surface, position), least), floors[position])
-
-    def whole(surface: Surface, position: int) -> Tensor:
-        return gradient_leaves("reference", (surface.center, surface.gradient), params)[1][position]
-
+    look = Comparison(surface, tolerance, seed)
     first = [look(surface, position, leaf.double()) for position, leaf in enumerate(g)]
     compared = [reconsidered(surface, position, one, look) for position, one in enumerate(first)]
     findings, samples, remarks = explain(surface, compared)
-    return Report(dict(zip(paths, findings, strict=True)), trials, samples, (*[odds()] * large, *remarks))
+    return Report(dict(zip(paths, findings, strict=True)), trials, samples, (*[odds()] * look.large, *remarks))
 
 
 def assert_gradients(
