@@ -112,7 +112,3 @@ def test_the_figures_have_their_axes():
 def test_bad_options_get_one_line_and_exit_code_2(capsys, arguments):
     assert command_line.main(["benchmark", *arguments]) == 2
     assert capsys.readouterr().err.count("\n") == 1
-
-
-def test_the_benchmark_runs_only_when_it_is_named(capsys):
-    assert {"benchmark"} == command_line.BY_NAME_ONLY < command_line.EXPERIMENTS.keys()

@@ -153,7 +153,7 @@ def test_the_other_providers_need_no_derived_gradient(provider):
 
 
 def test_explicit_without_a_derived_gradient_says_which_providers_do_without():
-    with pytest.raises(TypeError, match="func_grad, autograd and finite_difference"):
+    with pytest.raises(TypeError, match="func_grad, autograd, finite_difference and complex_step"):
         fn.explicit(fn.Objective(lambda params, batch: params.sum()))
 
 

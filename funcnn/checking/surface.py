@@ -23,6 +23,7 @@ from .question import Question
 from .trials import copied
 
 ELSEWHERE = 1e-2  # the relative distance of another point, where nothing that is kept may come from
+EPS = torch.finfo(torch.float64).eps
 WALKED_TOGETHER = 2**22  # numbers that the copies of a leaf may have in one evaluation: 32 MiB
 
 
@@ -83,21 +84,19 @@ class Surface:
         return self._first(self.reference.value_and_grad)[1]
 
     @cached_property
-    def exact(self) -> StepFn | None:
-        """A source of gradients that no rounding of f hides: the reference, or complex steps where f is analytic."""
+    def exact(self) -> StepFn:
+        """A source of gradients that no rounding of f hides: the reference, or complex steps if f is analytic."""
         if not self.by_differences:
             return self.reference
-        analytic = complex_step(self.reference.objective or Objective(self.reference.value))
-        try:
-            analytic(self.params, self.batch)
-        except (InputError, RuntimeError, ValueError, TypeError):
-            return None
-        return analytic
+        return complex_step(self.reference.objective or Objective(self.reference.value))
 
     @cached_property
     def exact_gradient(self) -> list[Tensor] | None:
-        """Its leaves."""
-        return None if self.exact is None else tree.leaves(self.exact(self.params, self.batch)[1])
+        """Its leaves, or None where f is not analytic."""
+        try:
+            return tree.leaves(self.exact(self.params, self.batch)[1])
+        except (InputError, RuntimeError, ValueError, TypeError):
+            return None
 
     @cached_property
     def derived(self) -> list[Tensor] | None:
@@ -109,11 +108,12 @@ class Surface:
 
     @cached_property
     def roundings(self) -> list[float]:
-        """How far rounding every operand anew moves each leaf of the exact gradient, Euclidean norms."""
+        """How far rounding every operand anew moves each leaf of the exact gradient, Euclidean norms; 0 if there is none."""
+        if self.exact_gradient is None:
+            return [0.0] * len(self.leaves)
         try:
-            assert self.exact is not None and self.exact_gradient is not None
-            moved = self.exact(*(rounded(x, 2 * torch.finfo(torch.float64).eps) for x in (self.params, self.batch)))[1]
-        except (AssertionError, InputError, RuntimeError, ValueError, TypeError):
+            moved = self.exact(*(rounded(x, 2 * EPS) for x in (self.params, self.batch)))[1]
+        except (InputError, RuntimeError, ValueError, TypeError):
             return [0.0] * len(self.leaves)
         return [(x - y).norm().item() for x, y in zip(self.exact_gradient, tree.leaves(moved), strict=True)]
 
