@@ -47,7 +47,7 @@ class OnlyAnalytic(TorchDispatchMode):
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
         """Says what was refused, whatever the code inside made of the error: torch takes one in `w == 0` for False."""
-        super().__exit__(kind, error, traceback)  # type: ignore[no-untyped-call]
+        super().__exit__(kind, error, traceback)  # type: ignore[no-untyped-call]  # torch gives it no types
         place = "objective.value(params, batch)"
         if self.refused is not None:
             needs = "analytic operations that torch has for complex numbers; func_grad and finite_difference need neither"

@@ -53,7 +53,7 @@ def complex_step_gradient(
 
     def complex_values(params: Params, batch: Batch, center: Tensor) -> list[Tensor]:
         # Inference mode is left, for in it composite operations are not taken apart.
-        with torch.inference_mode(False), torch.no_grad(), OnlyAnalytic():  # type: ignore[no-untyped-call]
+        with torch.inference_mode(False), torch.no_grad(), OnlyAnalytic():  # type: ignore[no-untyped-call]  # torch gives it no types
             points, data = tree.map(to_complex, (params, batch))
             # vmap and no loop: under vmap no tensor can leave torch for Python or NumPy, where nobody would look at it.
             if objective.parts is None:

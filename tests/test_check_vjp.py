@@ -177,6 +177,20 @@ def test_residuals_of_another_call_are_found(which, place):
     assert (report.leaves | report.trials)[place].verdict == "wrong"
 
 
+@pytest.mark.parametrize("rows", [3, 6, 9])
+def test_the_rows_that_disagree_are_counted_among_those_of_y(rows):
+    # Four rows of x, and y has others: one of each four numbers of x in turn.
+    x = normal(4, 3)
+    index = torch.arange(rows) % 4
+
+    def backward(residuals, dy):
+        dy = torch.where(torch.arange(rows)[:, None] == 1, 2 * dy, dy)
+        return torch.zeros_like(x).index_add(0, index, dy)
+
+    report = fn.check_vjp(lambda x: (x[index], x), backward, (x,))
+    assert report.samples.shape[0] == rows and f"1 of {rows} samples disagree: 1." in str(report)
+
+
 def test_inputs_without_a_gradient_are_left_out():
     report = fn.check_vjp(lambda x, t: (x * t, t), lambda t, dy: (dy * t, None), (X, normal(6, 4, seed=5)))
     assert report.ok and list(report.leaves) == ["inputs[0]"]

@@ -111,7 +111,7 @@ MISTAKES: list[Mistake] = [
     ("layer norm", "no epsilon under the root", "", lambda x, dy: layer_norm_pullback(x, dy, 0)),
     ("layer norm", "epsilon 1e-6 for 1e-5", "", lambda x, dy: layer_norm_pullback(x, dy, 1e-6)),
     ("layer norm far from 0", "statistics in float32", "", lambda x, dy: layer_norm_pullback(x.float(), dy).double()),
-]  # fmt: skip
+]
 
 
 def plant(where: str, rule: Rule | None) -> Subject:

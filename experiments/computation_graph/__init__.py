@@ -44,7 +44,8 @@ def run(options: ComputationGraph) -> Result:
     }
     told = [product(simple, name, "loss") for name in point], [product(traced, name, loss) for name in start]
     of_loss = ancestors(traced, loss) | {loss}
-    drawn = draw(simple, "loss", point, by_hand.edge, told[0]), draw(traced, loss, start, lambda *edge: edge[-1], told[1])
+    by_rules = draw(simple, "loss", ["x", *point], by_hand.edge, told[0])
+    drawn = by_rules, draw(traced, loss, start, lambda *edge: edge[-1], told[1])
     rows = [[name, *(_cell(found[objective][name]) for objective in found)] for name in fn.PROVIDERS]
     return Result(
         "Computation graphs: the chain rule, drawn",

@@ -1,7 +1,7 @@
 """Upstream gradients that attack a backward rule, and the identities that it must keep whatever they are.
 
-    layouts      transposed in memory, cut out of a larger tensor, expanded (stride 0, as `sum` hands down): the numbers are
-                 the same, so the result must be, whatever the strides
+    layouts      transposed in memory, channels last, cut out of a larger tensor, expanded (stride 0, as `sum` hands down):
+                 the numbers are the same, so the result must be, whatever the strides
     linearity    J^T 0 = 0, J^T (2 u) = 2 J^T u, J^T (u + v) = J^T u + J^T v, where v is random, or is one-hot
     adjoint      <u, J v> = <J^T u, v> for a direction v, with J v by forward-mode differentiation of f
 

@@ -16,7 +16,8 @@ from torch import Tensor
 from ..perturbation import Probe
 from .surface import Surface
 
-FINE, ONE_SIDED = 1e-3, 1e-6  # steps: eps^(1/5) for an error of O(h^4); small, to meet no other kink, yet above rounding
+STEP, FINE = 6e-6, 1e-3  # eps^(1/3) and eps^(1/5), best where the error is O(h^2) and O(h^4)
+ONE_SIDED = 1e-6  # small, to meet no other kink, yet above rounding
 SETTLED_TOGETHER = 4096  # entries of a leaf that are looked at one by one
 ELEMENTS_AT_ONCE = 2**20  # numbers that a chunk of perturbations has: 8 MiB, for few chunks rather than for the cache
 

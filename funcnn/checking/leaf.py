@@ -11,7 +11,6 @@ from .report import Finding, at, relative_error, worst_index
 from .surface import Surface
 
 FLOORS = 20  # between 1.2 noise floors, where right gradients lie, and 300, where real mistakes begin
-COARSE = 1e-3  # a share of the gradient that differences must be able to see
 GROSS = 0.1  # an error that no finer reference explains
 SEEN = 1e-6  # a share that no verdict passes over
 

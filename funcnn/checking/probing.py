@@ -21,13 +21,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .leaf import COARSE, Compared
+from .entries import STEP
+from .leaf import Compared
 from .orders import derivative
 from .report import Finding, relative_error, worst_index
 from .surface import Surface
 
 PROBES, SCREENING, GUILTY, SAMPLED = 4, 8, 8, 32
-STEP = 6e-6
+COARSE = 1e-3  # a share of the gradient that differences must be able to see
 SURE = 10  # times the uncertainty of a slope
 
 

@@ -86,7 +86,8 @@ def _taped(function: Callable[..., Any]) -> Pullback:
             else:
                 grads = list(torch.autograd.grad(y, own, u, allow_unused=True))
         found = iter(grads)
-        return unflatten([next(found) if floats(leaf) else None for leaf in flat])  # type: ignore[no-any-return]
+        given: tuple[Tree, ...] = unflatten([next(found) if floats(leaf) else None for leaf in flat])
+        return given
 
     def hands_off(inputs: tuple[Tree, ...], u: Tensor) -> Finding:
         return untouched(lambda dy: gradient(inputs, dy), u, names=("dy",))[1]

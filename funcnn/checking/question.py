@@ -64,13 +64,13 @@ def lifted(place: str, step_fn: Any) -> StepFn:
 def check_finite(place: str, operands: Tree) -> None:
     """Raises InputError, naming the first entry that is NaN or infinite, and for tensors whose entries cannot be seen."""
     for index, leaf in enumerate(tree.leaves(operands)):
-        if isinstance(leaf, Tensor) and not (
-            leaf.layout == torch.strided and leaf.device.type != "meta" and leaf.dtype in DTYPES
-        ):
+        if not isinstance(leaf, Tensor):
+            continue
+        if leaf.layout != torch.strided or leaf.is_meta or leaf.dtype not in DTYPES:
             found = f"{describe(leaf)}, {leaf.layout} on {leaf.device}"
             needs = "a dense tensor of float64, float32, bfloat16, float16, integers or booleans"
             raise InputError(tree.paths(operands, place)[index], found, needs)
-        if isinstance(leaf, Tensor) and not leaf.isfinite().all():
+        if not leaf.isfinite().all():
             first = tuple((~leaf.isfinite()).nonzero()[0].tolist())
             raise InputError(tree.paths(operands, place)[index], f"{leaf[first]:g} at {at(first)}", "finite numbers")
 

@@ -9,11 +9,10 @@ from torch import Tensor
 from .. import tree
 from ..batched import batched
 from ..types import Batch, Params, StepFn
-from .entries import central
+from .entries import STEP, central
 from .surface import Surface
 from .trials import copied
 
-STEP = 6e-6
 TOGETHER = 2**22  # numbers that the per-sample gradients may have: 32 MiB
 
 

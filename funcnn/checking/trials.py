@@ -88,7 +88,5 @@ def same_value(value: Tensor, own: Tensor, reference: Tensor, moved: Tensor, tol
         error = abs(v - w) / max(abs(v), abs(w), eps)
         if error > allowed:
             sentence = f"with the gradient it is {v:.9g}, but {name} {w:.9g}: {why}"
-            return Finding(
-                "wrong" if verdict == "wrong" else "unreliable", error, allowed, cause="value", diagnosis=sentence
-            )
+            return Finding(verdict, error, allowed, cause="value", diagnosis=sentence)
     return Finding("ok", 0.0, finer)

@@ -60,10 +60,17 @@ def check_vjp(
     contraction = Contraction(pullback, inputs, u)
 
     samples = inputs[-1] if isinstance(forward, Layer) else inputs[0]
-    counts = {len(x) for x in (y, *tree.leaves(samples)) if isinstance(x, Tensor) and x.ndim}
+    counts = [len(x) for x in (y, *tree.leaves(samples)) if isinstance(x, Tensor) and x.ndim] or [1]  # the rows of y first
     predictions = partial(_predictions, forward, contraction)
     question = Question(
-        contraction.step_fn, None, contraction.params, (), "inputs", tuple(counts) or (1,), contraction.rows, predictions
+        contraction.step_fn,
+        None,
+        contraction.params,
+        (),
+        "inputs",
+        tuple(dict.fromkeys(counts)),
+        contraction.rows,
+        predictions,
     )
     report = examine(question, tolerance, seed)
     trials = report.trials | {"untouched upstream": pullback.hands_off(inputs, u)}
