@@ -1,1 +1,4 @@
-"""Experiments: each a module with a dataclass of options and a `run(options) -> Result`, on funcnn's public API alone."""
+"""Experiments: each a module or a package here with a dataclass of options and a `run(options) -> Result`.
+
+They stand on funcnn's public API alone, and on `core`, which is what they share.
+"""

@@ -34,9 +34,9 @@ from experiments import (
     step_size,
     tensors,
 )
-from experiments.options import BadOption, Options
-from experiments.report import write_report
-from experiments.result import Result, save
+from experiments.core.options import BadOption, Options
+from experiments.core.report import write_report
+from experiments.core.result import Result, save
 
 EXPERIMENTS: dict[str, tuple[type[Options], Callable[[Any], Result]]] = {
     "perceptron": (perceptron.Perceptron, perceptron.run),

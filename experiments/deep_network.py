@@ -10,9 +10,10 @@ from math import log, sqrt
 from typing import Any
 
 import funcnn as fn
-from experiments.options import BadOption, Training
-from experiments.result import Result
-from experiments.training import Run, convergence, digits_task, draw_sweeps, style, table_of_runs
+from experiments.core.curves import convergence, draw_sweeps, style, table_of_runs
+from experiments.core.options import BadOption, Training
+from experiments.core.result import Result
+from experiments.core.training import Run, digits_task
 from funcnn.plots import figure
 
 ACTIVATIONS = {"ReLU": fn.relu, "sigmoid": fn.sigmoid}

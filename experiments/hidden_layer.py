@@ -6,9 +6,9 @@ from pathlib import Path
 from torch import nn
 
 import funcnn as fn
-from experiments.comparison import compare
-from experiments.options import Training
-from experiments.result import Result
+from experiments.core.comparison import compare
+from experiments.core.options import Training
+from experiments.core.result import Result
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,10 +7,11 @@ from typing import Any
 import torch
 
 import funcnn as fn
-from experiments.options import Training
-from experiments.quadratics import follow, rate, tuned
-from experiments.result import Result, Table
-from experiments.training import Run, convergence, digits_task, draw_runs, table_of_runs
+from experiments.core.curves import convergence, draw_runs, table_of_runs
+from experiments.core.options import Training
+from experiments.core.quadratics import follow, rate, tuned
+from experiments.core.result import Result, Table
+from experiments.core.training import Run, digits_task
 from funcnn.plots import figure
 
 CONDITIONS = (10, 100, 1000)

@@ -5,9 +5,9 @@ from functools import partial
 from typing import Any
 
 import funcnn as fn
-from experiments.options import Options
-from experiments.result import Result, Table
-from experiments.timing import Timing, interleaved
+from experiments.core.options import Options
+from experiments.core.result import Result, Table
+from experiments.core.timing import Timing, interleaved
 from funcnn.plots import COLORS, DASHES, figure
 
 

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 
 import funcnn as fn
-from experiments.options import Training
-from experiments.result import Result, Table
-from experiments.training import digits_task, draw_runs, draw_sweeps
+from experiments.core.curves import draw_runs, draw_sweeps
+from experiments.core.options import Training
+from experiments.core.result import Result, Table
+from experiments.core.training import digits_task
 from funcnn.plots import figure
 
 

@@ -6,8 +6,8 @@ import torch
 
 import funcnn as fn
 from experiments.autograd import field, line, tape
-from experiments.options import Training
-from experiments.result import Result, Table
+from experiments.core.options import Training
+from experiments.core.result import Result, Table
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,9 @@ from typing import Any
 import torch
 
 import funcnn as fn
-from experiments.options import Training
-from experiments.training import Run, draw_runs, training_run
+from experiments.core.curves import draw_runs
+from experiments.core.options import Training
+from experiments.core.training import Run, training_run
 from funcnn.plots import COLORS, figure
 
 LAYER = fn.dense(1, 1)

@@ -11,8 +11,8 @@ from typing import Literal
 from experiments.benchmark import growth
 from experiments.benchmark.measure import Row
 from experiments.benchmark.presentation import COLUMNS, cells, draw, earlier, moved, observations, show
-from experiments.options import BadOption, Options
-from experiments.result import Result, Table
+from experiments.core.options import BadOption, Options
+from experiments.core.result import Result, Table
 
 SECTIONS = ("step", "differences", "samples", "overheads", "growth")
 

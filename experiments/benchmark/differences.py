@@ -9,7 +9,7 @@ from torch import Tensor
 import funcnn as fn
 from experiments.benchmark import peers
 from experiments.benchmark.measure import Race, Row
-from experiments.benchmark.steps import scene
+from experiments.core.scene import scene
 from funcnn import tree
 
 STEP = 6e-6

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 import funcnn as fn
-from experiments.classic import classic_step, copy_params
-from experiments.timing import interleaved
+from experiments.core.classic import classic_step, copy_params
+from experiments.core.timing import interleaved
 from funcnn.plots import COLORS, figure
 
 LR = 0.01

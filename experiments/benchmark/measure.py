@@ -5,9 +5,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from experiments.timing import interleaved
-
-SIZES = {"tiny": (32, 64, 32, 10), "middle": (128, 784, 128, 10), "large": (1024, 784, 512, 10)}  # N, D, H, C
+from experiments.core.timing import interleaved
 
 
 class Row(NamedTuple):

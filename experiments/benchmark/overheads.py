@@ -10,10 +10,11 @@ import torch
 
 import funcnn as fn
 from experiments.benchmark import peers
-from experiments.benchmark.measure import SIZES, Race, Row
-from experiments.benchmark.steps import LR, scene
-from experiments.memory import peak
-from experiments.timing import interleaved
+from experiments.benchmark.measure import Race, Row
+from experiments.benchmark.steps import LR
+from experiments.core.memory import peak
+from experiments.core.scene import SIZES, scene
+from experiments.core.timing import interleaved
 
 IMPORT = "from time import perf_counter as t; a = t(); import {}; print(t() - a)"
 

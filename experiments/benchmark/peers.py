@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from experiments.classic import classic_step, copy_params
+from experiments.core.classic import classic_step, copy_params
 from funcnn import tree
 
 PACKAGES = {"backpack": "backpack-for-pytorch"}  # where the package is not named as the module

@@ -9,8 +9,8 @@ from rich.table import Table as RichTable
 
 from experiments.benchmark.measure import Row
 from experiments.benchmark.peers import missing
-from experiments.options import BadOption
-from experiments.result import Table
+from experiments.core.options import BadOption
+from experiments.core.result import Table
 from funcnn.plots import COLORS, figure
 
 COLUMNS = ["what", "threads", "peer", "peer's time", "ours", "ours / peer", "quartiles", "target", "reached"]

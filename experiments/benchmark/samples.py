@@ -7,8 +7,8 @@ import torch
 
 import funcnn as fn
 from experiments.benchmark import peers
-from experiments.benchmark.measure import SIZES, Race, Row
-from experiments.benchmark.steps import scene
+from experiments.benchmark.measure import Race, Row
+from experiments.core.scene import SIZES, scene
 from funcnn import tree
 
 MAX_NORM = 1.0

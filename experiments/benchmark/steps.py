@@ -9,22 +9,13 @@ import torch
 
 import funcnn as fn
 from experiments.benchmark import peers
-from experiments.benchmark.measure import SIZES, Race, Row
-from experiments.classic import as_params
+from experiments.benchmark.measure import Race, Row
+from experiments.core.classic import as_params
+from experiments.core.scene import SIZES, scene
 from funcnn import tree
 
 LR, COUNT = 0.1, 8
 COMPILED = {"tiny": 0.35, "middle": 0.5, "large": 0.45}
-
-
-def scene(size: str, generator: torch.Generator, dtype: torch.dtype, device: str) -> tuple[Any, Any, Any]:
-    """The network of a size on random data: (objective, parameters, batch)."""
-    samples, features, hidden, classes = SIZES[size]
-    layer = fn.mlp((features, hidden, classes))
-    inputs = torch.randn(samples, features, generator=generator).to(device=device, dtype=dtype)
-    targets = torch.randint(classes, (samples,), generator=generator).to(device)
-    params = layer.init(generator, dtype=dtype, device=device)
-    return fn.supervised(layer, fn.softmax_cross_entropy()), params, (inputs, targets)
 
 
 def run(race: Race, generator: torch.Generator) -> Iterator[Row]:

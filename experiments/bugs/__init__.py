@@ -14,7 +14,6 @@ from typing import Any
 import torch
 
 import funcnn as fn
-from experiments.benchmark.steps import scene
 from experiments.bugs import correct
 from experiments.bugs.checkers import available, judged
 from experiments.bugs.corpus import CORPUS
@@ -23,9 +22,10 @@ from experiments.bugs.peers import gradcheck, missing
 from experiments.bugs.presentation import draw, observations, table
 from experiments.bugs.subject import Subject, true_error
 from experiments.bugs.trials import Trial, rows
-from experiments.options import Options
-from experiments.result import Result
-from experiments.timing import Timing, interleaved
+from experiments.core.options import Options
+from experiments.core.result import Result
+from experiments.core.scene import scene
+from experiments.core.timing import Timing, interleaved
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,8 +3,8 @@
 from typing import Any
 
 from experiments.bugs.trials import TO_BE_FOUND, Row, Trial
-from experiments.result import Table
-from experiments.timing import Timing
+from experiments.core.result import Table
+from experiments.core.timing import Timing
 from funcnn.plots import COLORS, figure
 
 

@@ -11,9 +11,10 @@ from typing import Any
 import funcnn as fn
 from experiments.clipped_loss import presentation
 from experiments.clipped_loss.rules import classic_difference, slopes, summed, transformed_difference
-from experiments.options import Training
-from experiments.result import Result
-from experiments.training import Run, convergence, digits_task
+from experiments.core.curves import convergence
+from experiments.core.options import Training
+from experiments.core.result import Result
+from experiments.core.training import Run, digits_task
 
 
 @dataclass(frozen=True, kw_only=True)

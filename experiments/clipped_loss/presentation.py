@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.result import Table
-from experiments.training import Run, draw_sweeps
+from experiments.core.curves import draw_sweeps
+from experiments.core.result import Table
+from experiments.core.training import Run
 from funcnn.plots import COLORS, figure
 
 Sweep = Mapping[float, Run]

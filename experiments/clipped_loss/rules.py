@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 import funcnn as fn
-from experiments.classic import as_params, classic_step, copy_params
-from experiments.training import Task
+from experiments.core.classic import as_params, classic_step, copy_params
+from experiments.core.training import Task
 
 LOSS = fn.softmax_cross_entropy()
 

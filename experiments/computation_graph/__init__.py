@@ -10,8 +10,8 @@ from experiments.computation_graph import by_hand
 from experiments.computation_graph.drawing import draw, in_short
 from experiments.computation_graph.graph import Graph, ancestors, factors, gradient, paths
 from experiments.computation_graph.tracing import trace_gradient
-from experiments.options import Options
-from experiments.result import Result, Table
+from experiments.core.options import Options
+from experiments.core.result import Result, Table
 
 LOSSES = {"half_squared_error": fn.half_squared_error, "binary_cross_entropy": fn.binary_cross_entropy}
 CAPTIONS = (

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 import funcnn as fn
+from experiments.core.options import Options
+from experiments.core.result import Result
 from experiments.differences import martins, presentation, sweep
-from experiments.options import Options
-from experiments.result import Result
 
 ONE_BY_ONE = ("forward_difference", "backward_difference", "central_difference", "complex_step")
 

@@ -8,7 +8,7 @@ from math import nan
 import torch
 
 import funcnn as fn
-from experiments.result import Table
+from experiments.core.result import Table
 
 DERIVATIVE = 4.0534278938986206577
 ROUNDING = 2.2e-16

@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from experiments.core.result import Table
 from experiments.differences.martins import reproduced
 from experiments.differences.sweep import SCHEMES, best, order
-from experiments.result import Table
 from funcnn.plots import COLORS, DASHES, figure
 
 RULES = {"forward": 1 / 2, "central": 1 / 3}  # the best step is near eps to this power

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
+from experiments.core.options import BadOption, Training
+from experiments.core.result import Result, Table
 from experiments.geometry import maps, uncrumpling
-from experiments.options import BadOption, Training
-from experiments.result import Result, Table
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import funcnn as fn
-from experiments.training import Run, classification, training_run
+from experiments.core.training import Run, classification, training_run
 from funcnn.plots import COLORS, figure
 
 

@@ -6,10 +6,10 @@ from typing import Any
 import torch
 
 import funcnn as fn
+from experiments.core.memory import in_units
+from experiments.core.options import BadOption, Options
+from experiments.core.result import Result, Table
 from experiments.jacobian import small, sweep
-from experiments.memory import in_units
-from experiments.options import BadOption, Options
-from experiments.result import Result, Table
 
 N, D, M = 4, 5, 3  # of the cases that are laid out, few enough to see every entry
 

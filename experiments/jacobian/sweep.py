@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import torch
 
 import funcnn as fn
-from experiments.memory import in_units, memory_scale, peak
-from experiments.result import Table
+from experiments.core.memory import in_units, memory_scale, peak
+from experiments.core.result import Table
 from funcnn.plots import COLORS, figure
 
 FORMED = 2**26  # bytes of the largest Jacobian that is formed, to see that it takes what is computed

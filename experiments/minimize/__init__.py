@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import funcnn as fn
+from experiments.core.options import BadOption, Options
+from experiments.core.result import Result
 from experiments.minimize import contest, drawing, grid, presentation
-from experiments.options import BadOption, Options
-from experiments.result import Result
 
 Optimizer = Literal["sgd", "momentum", "nesterov", "adam", "line search", "BFGS"]
 

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 import funcnn as fn
+from experiments.core.curves import style
 from experiments.minimize.contest import Outcomes
 from experiments.minimize.grid import REACHED, Cells, descent, lone_share
-from experiments.training import style
 from funcnn.plots import COLORS, figure, heat_map
 
 

@@ -1,9 +1,9 @@
 """What the minimizers did, in sentences and tables."""
 
 import funcnn as fn
+from experiments.core.result import Table
 from experiments.minimize.contest import Outcome, Outcomes
 from experiments.minimize.grid import Cells, lone_share
-from experiments.result import Table
 
 
 def table_of_grid(cells: Cells) -> Table:

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 
 import funcnn as fn
-from experiments.options import BadOption, Options
-from experiments.quadratics import follow
-from experiments.result import Result
+from experiments.core.options import BadOption, Options
+from experiments.core.quadratics import follow
+from experiments.core.result import Result
+from experiments.core.training import Run, descent_run, digits_task
 from experiments.step_size import presentation
-from experiments.training import Run, descent_run, digits_task
 
 SEARCHES = {"backtracking": fn.line_search(), "exact search": fn.exact_line_search(tolerance=1e-4)}
 

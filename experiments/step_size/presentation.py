@@ -5,9 +5,10 @@ from typing import Any
 
 from torch import Tensor
 
-from experiments.quadratics import draw_paths, rate
-from experiments.result import Table
-from experiments.training import Run, draw_runs, draw_sweeps, style
+from experiments.core.curves import draw_runs, draw_sweeps, style
+from experiments.core.quadratics import draw_paths, rate
+from experiments.core.result import Table
+from experiments.core.training import Run
 from funcnn.plots import figure
 
 Runs = Mapping[str, Run]

@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
-from experiments.options import BadOption, Options
-from experiments.result import Result, Table
+from experiments.core.options import BadOption, Options
+from experiments.core.result import Result, Table
 from experiments.tensors import broadcasting, kinds, operations, slices
 
 

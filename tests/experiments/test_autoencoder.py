@@ -6,9 +6,8 @@ from helpers import normal, seeded
 
 import funcnn as fn
 from experiments import __main__ as command_line
-from experiments import codes
-from experiments.autoencoder import Autoencoder
-from experiments.pixels import digit_pixels
+from experiments.autoencoder import Autoencoder, codes
+from experiments.core.pixels import digit_pixels
 
 FLOAT64 = {"dtype": torch.float64, "device": "cpu"}
 

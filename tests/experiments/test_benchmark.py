@@ -6,10 +6,11 @@ import torch
 import funcnn as fn
 from experiments import __main__ as command_line
 from experiments.benchmark import differences, growth, overheads, peers, presentation, steps
-from experiments.benchmark.measure import SIZES, Race, Row
+from experiments.benchmark.measure import Race, Row
 from experiments.benchmark.measure import relative_error as error
-from experiments.classic import as_params
-from experiments.timing import Timing
+from experiments.core.classic import as_params
+from experiments.core.scene import SIZES, scene
+from experiments.core.timing import Timing
 
 RACE = Race(1, "cpu")
 ROW = Row("step", "eager, tiny", "classic PyTorch", 1, 50e-6, 100e-6, 0.5, 0.45, 0.55, 0.6)
@@ -41,13 +42,13 @@ def test_the_error_is_relative_to_the_largest_entry():
 def test_every_size_has_a_target_and_a_scene_of_its_shape():
     assert SIZES.keys() == steps.COMPILED.keys()
     for size, (count, features, hidden, classes) in SIZES.items():
-        _, params, (inputs, targets) = steps.scene(size, generator(), torch.float32, "cpu")
+        _, params, (inputs, targets) = scene(size, generator(), torch.float32, "cpu")
         assert inputs.shape == (count, features) and targets.shape == (count,)
         assert params[0]["w"].shape == (features, hidden) and params[2]["w"].shape == (hidden, classes)
 
 
 def test_the_peers_compute_what_we_compute():
-    objective, params, batch = steps.scene("tiny", generator(), torch.float64, "cpu")
+    objective, params, batch = scene("tiny", generator(), torch.float64, "cpu")
     module, classic = peers.classic(params, batch, SIZES["tiny"], 0.1)
     classic()
     (step,) = fn.train(fn.explicit(objective), fn.sgd(0.1), params, [batch])

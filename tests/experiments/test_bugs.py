@@ -10,12 +10,12 @@ from torch.autograd.gradcheck import GradcheckError
 
 import funcnn as fn
 from experiments import __main__ as command_line
-from experiments.benchmark.measure import SIZES
 from experiments.bugs import Bugs, checkers, correct, one_thread, presentation
 from experiments.bugs.corpus import CORPUS
 from experiments.bugs.subject import relative_error, true_error
 from experiments.bugs.trials import Trial, rows
-from experiments.timing import Timing
+from experiments.core.scene import SIZES
+from experiments.core.timing import Timing
 
 # In a process of its own, as users run it: beartype makes a check ten times as slow, and there are hundreds.
 PROGRAM = """

@@ -7,8 +7,8 @@ from helpers import EPS, labels, normal, same_bits
 import funcnn as fn
 from experiments.clipped_loss import ClippedLoss, run
 from experiments.clipped_loss.rules import classic_difference, summed, transformed_difference
-from experiments.options import BadOption
-from experiments.training import digits_task
+from experiments.core.options import BadOption
+from experiments.core.training import digits_task
 
 
 @cache

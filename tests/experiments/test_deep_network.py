@@ -3,8 +3,8 @@ from math import log, sqrt
 
 import pytest
 
+from experiments.core.options import BadOption
 from experiments.deep_network import DeepNetwork, run
-from experiments.options import BadOption
 
 DEPTH = 5
 

@@ -6,11 +6,11 @@ from html.parser import HTMLParser
 import pytest
 
 from experiments import __main__ as command_line
+from experiments.core.result import Result, Table, save, write_whole
+from experiments.core.timing import Timing, interleaved
 from experiments.hidden_layer import HiddenLayer
 from experiments.perceptron import Perceptron
 from experiments.providers import Providers
-from experiments.result import Result, Table, save, write_whole
-from experiments.timing import Timing, interleaved
 
 SMALL = {
     "perceptron": ["--epochs", "2"],
@@ -177,6 +177,6 @@ def test_an_interrupted_rerun_leaves_the_earlier_result_whole(tmp_path, monkeypa
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("experiments.result.json.dumps", interrupted)
+    monkeypatch.setattr("experiments.core.result.json.dumps", interrupted)
     assert command_line.main([*flags, "--seed", "7"]) == 130
     assert {path.name: path.read_bytes() for path in (tmp_path / "perceptron").iterdir()} == before

@@ -6,8 +6,8 @@ from helpers import normal, seeded
 
 import funcnn as fn
 from experiments import __main__ as command_line
+from experiments.core.memory import in_units
 from experiments.jacobian import Jacobian, small, sweep
-from experiments.memory import in_units
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import torch
 import funcnn as fn
 from experiments import __main__ as command_line
 from experiments import lecture_notes as notes
-from experiments.bugs import published
+from experiments.lecture_notes import published
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use of .* on expanded tensors")  # by the rule that writes into dy
 

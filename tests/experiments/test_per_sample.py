@@ -7,7 +7,7 @@ from helpers import EPS, classifier, normal
 import funcnn as fn
 from experiments import __main__ as command_line
 from experiments.per_sample import PerSample
-from experiments.sample_gradients import draw_ends, draw_errors, draw_norms, mean_error, relative_errors, share_of_tenth
+from experiments.per_sample.gradients import draw_ends, draw_errors, draw_norms, mean_error, relative_errors, share_of_tenth
 
 OBJECTIVE, PARAMS, BATCH = classifier()
 PARAMS = fn.tree.map(torch.Tensor.double, PARAMS)

@@ -2,10 +2,10 @@ from functools import cache
 
 import pytest
 
-from experiments.options import BadOption
+from experiments.core.options import BadOption
+from experiments.core.training import Run
 from experiments.step_size import StepSize, run
 from experiments.step_size.presentation import reached
-from experiments.training import Run
 
 K, STEPS = 7.0, 25
 

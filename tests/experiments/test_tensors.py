@@ -6,7 +6,7 @@ from helpers import normal, seeded
 
 import funcnn as fn
 from experiments import __main__ as command_line
-from experiments.options import Options
+from experiments.core.options import Options
 from experiments.tensors import Tensors, broadcasting, kinds, operations, slices
 
 

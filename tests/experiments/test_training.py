@@ -5,19 +5,10 @@ import torch
 from helpers import normal, quadratic, same_bits
 
 import funcnn as fn
-from experiments.options import BadOption, Training
-from experiments.quadratics import follow, rate, tuned
-from experiments.training import (
-    FAR,
-    Run,
-    classification,
-    descent_run,
-    diverged_at,
-    draw_runs,
-    draw_sweeps,
-    table_of_runs,
-    training_run,
-)
+from experiments.core.curves import draw_runs, draw_sweeps, table_of_runs
+from experiments.core.options import BadOption, Training
+from experiments.core.quadratics import follow, rate, tuned
+from experiments.core.training import FAR, Run, classification, descent_run, diverged_at, training_run
 from funcnn.plots import COLORS, figure
 
 CURVATURES, START, DATA = torch.tensor([1.0, 10.0]), torch.tensor([10.0, 1.0]), torch.zeros(8)

@@ -1,6 +1,6 @@
 """Three formulas of lecture notes, what a gradient check finds in each, and how large the effect is.
 
-They are in `bugs.published`: softmax without its maximum, cross entropy with an epsilon in the value alone, and a ReLU that
+They are in `published`: softmax without its maximum, cross entropy with an epsilon in the value alone, and a ReLU that
 keeps dy at 0 and writes into it. All three train the networks of the notes, whose logits are small, whose probabilities
 are not, and whose dy nobody else uses. The check says where that ends, the sweeps what it costs.
 """
@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 import funcnn as fn
-from experiments.bugs.published import EPSILON, cross_entropy, relu, softmax
-from experiments.options import Options
-from experiments.result import Result, Table
+from experiments.core.options import Options
+from experiments.core.result import Result, Table
+from experiments.lecture_notes.published import EPSILON, cross_entropy, relu, softmax
 from funcnn import tree
 from funcnn.plots import COLORS, DASHES, figure
 

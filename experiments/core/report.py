@@ -9,7 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
 
-from experiments.result import write_whole
+from experiments.core.result import write_whole
 
 KEYS = ("title", "about", "options", "machine", "observations", "figures", "tables")
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 import funcnn as fn
-from experiments.training import Run, draw_runs, draw_sweeps
+from experiments.core.curves import draw_runs, draw_sweeps
+from experiments.core.training import Run
 from funcnn.plots import COLORS, figure, images
 
 

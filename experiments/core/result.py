@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
-from experiments.options import Options
+from experiments.core.options import Options
 
 
 @dataclass(frozen=True)

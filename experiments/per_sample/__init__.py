@@ -11,11 +11,11 @@ from typing import Any
 from torch import Tensor
 
 import funcnn as fn
-from experiments import sample_gradients as gradients
-from experiments.options import Training
-from experiments.pixels import digit_pixels
-from experiments.result import Result, Table
-from experiments.training import classification, training_run
+from experiments.core.options import Training
+from experiments.core.pixels import digit_pixels
+from experiments.core.result import Result, Table
+from experiments.core.training import classification, training_run
+from experiments.per_sample import gradients
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 import funcnn as fn
-from experiments.training import Run, descent_run, style
+from experiments.core.curves import style
+from experiments.core.training import Run, descent_run
 
 
 def quadratic(curvatures: Tensor) -> fn.Objective:

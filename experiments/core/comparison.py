@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 import funcnn as fn
-from experiments.classic import as_params, classic_step, copy_params
-from experiments.options import Options
-from experiments.result import Result, Table
-from experiments.timing import Timing, interleaved
+from experiments.core.classic import as_params, classic_step, copy_params
+from experiments.core.options import Options
+from experiments.core.result import Result, Table
+from experiments.core.timing import Timing, interleaved
 from funcnn.plots import COLORS, figure, log_scale
 
 

@@ -10,11 +10,11 @@ from functools import partial
 from typing import Any
 
 import funcnn as fn
-from experiments import codes
-from experiments.options import BadOption, Training
-from experiments.pixels import digit_pixels
-from experiments.result import Result, Table
-from experiments.training import Run, training_run
+from experiments.autoencoder import codes
+from experiments.core.options import BadOption, Training
+from experiments.core.pixels import digit_pixels
+from experiments.core.result import Result, Table
+from experiments.core.training import Run, training_run
 
 OPTIMIZERS = {"momentum": fn.momentum, "Nesterov": fn.nesterov}
 
