@@ -1,7 +1,6 @@
 """funcnn: neural networks as pure functions, with the gradient as an argument. This file is the listing of the API."""
 
 from . import data as data
-from . import problems as problems
 from . import tree as tree
 from .bfgs import bfgs as bfgs
 from .checking import Finding as Finding

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import funcnn as fn
-from funcnn.problems import MORE_GARBOW_HILLSTROM, generate_function
+from experiments.minimize.problems import MORE_GARBOW_HILLSTROM, generate_function
 
 seeds = st.integers(0, 10**6)
 

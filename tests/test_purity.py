@@ -7,7 +7,6 @@ import torch
 from helpers import classifier, labels, normal, same_bits, seeded
 
 import funcnn as fn
-from funcnn.problems import MORE_GARBOW_HILLSTROM
 
 # Beartype draws from Python's generator to choose what it checks; the library itself draws nothing.
 pytestmark = pytest.mark.usefixtures("as_users_run_it")
@@ -113,8 +112,6 @@ CALLS = {
     "tree.add_scaled": (lambda x, y: fn.tree.add_scaled(x, 2.0, y), (TREE, TREE)),
     "tree.zeros_like": (fn.tree.zeros_like, (TREE,)),
     "tree.ravel": (lambda tree: fn.tree.ravel(tree)[0], (TREE,)),
-    "generate_function": (lambda w: fn.problems.generate_function(4, 3, 0).value_and_grad(w, ()), (X,)),
-    **{name: (lambda w, f=p[0]: f.value_and_grad(w, ()), (p.start,)) for name, p in MORE_GARBOW_HILLSTROM.items()},
     "tree.clone": (fn.tree.clone, (TREE,)),
     "tree.dot": (fn.tree.dot, (TREE, TREE)),
     "tree.max_difference": (fn.tree.max_difference, (TREE, TREE)),

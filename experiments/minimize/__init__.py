@@ -1,8 +1,8 @@
 """Minimization on functions whose minima are known: random ones as rough as one likes, and the classic test problems.
 
 A local method ends in the minimum of the basin that it starts in. What a function's roughness does to that is shown on
-`fn.problems.generate_function`, and what an optimizer is worth in a curved valley on the problems of More, Garbow and
-Hillstrom, with every evaluation counted.
+generated functions, and what an optimizer is worth in a curved valley on the problems of More, Garbow and Hillstrom, with
+every evaluation counted.
 """
 
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ import funcnn as fn
 from experiments.core.options import BadOption, Options
 from experiments.core.result import Result
 from experiments.minimize import contest, drawing, grid, presentation
+from experiments.minimize.problems import generate_function
 
 Optimizer = Literal["sgd", "momentum", "nesterov", "adam", "line search", "BFGS"]
 
@@ -76,4 +77,4 @@ def run(options: Minimize) -> Result:
 
 
 def _function(dimension: int, complexity: int, options: Minimize) -> fn.Objective:
-    return fn.problems.generate_function(dimension, complexity, options.seed, options.condition)
+    return generate_function(dimension, complexity, options.seed, options.condition)

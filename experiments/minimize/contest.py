@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 import funcnn as fn
+from experiments.minimize.problems import MORE_GARBOW_HILLSTROM, Problem
 
 RATES = torch.logspace(-11.5, 0, 24, dtype=torch.float64)
 BY_RATE = {
@@ -39,17 +40,17 @@ def hold(options: Any) -> Outcomes:
     """The outcome of every optimizer that is asked for on every problem, in float64."""
     return {
         name: {optimizer: _outcome(problem, optimizer, options.evaluations) for optimizer in options.optimizers}
-        for name, problem in fn.problems.MORE_GARBOW_HILLSTROM.items()
+        for name, problem in MORE_GARBOW_HILLSTROM.items()
     }
 
 
-def _outcome(problem: fn.problems.Problem, name: str, evaluations: int) -> Outcome:
+def _outcome(problem: Problem, name: str, evaluations: int) -> Outcome:
     if name in BY_RATE:
         return _best_rate(problem, *BY_RATE[name], evaluations)
     return _search(problem, SEARCHING[name], evaluations)
 
 
-def _search(problem: fn.problems.Problem, optimizer: Any, evaluations: int) -> Outcome:
+def _search(problem: Problem, optimizer: Any, evaluations: int) -> Outcome:
     spent, values = [0], [problem.objective.value(problem.start, ()).item()]
     for step in fn.train(fn.explicit(problem.objective), optimizer, problem.start, repeat(())):
         spent.append(spent[-1] + 1 + step.state.evaluations)
@@ -61,7 +62,7 @@ def _search(problem: fn.problems.Problem, optimizer: Any, evaluations: int) -> O
     return Outcome(values[-1], None)
 
 
-def _best_rate(problem: fn.problems.Problem, optimizer: Any, scales: Tensor, evaluations: int) -> Outcome:
+def _best_rate(problem: Problem, optimizer: Any, scales: Tensor, evaluations: int) -> Outcome:
     """Of the runs with each rate the one that gets there first or, where none does, ends lowest."""
     objective, s = problem.objective, scales[:, None]
 

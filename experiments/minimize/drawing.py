@@ -9,6 +9,7 @@ import funcnn as fn
 from experiments.core.curves import style
 from experiments.minimize.contest import Outcomes
 from experiments.minimize.grid import REACHED, Cells, descent, lone_share
+from experiments.minimize.problems import MORE_GARBOW_HILLSTROM
 from funcnn.plots import COLORS, figure, heat_map
 
 
@@ -64,7 +65,7 @@ def draw_paths(objective: fn.Objective, starts: Tensor, steps: int) -> tuple[Any
 def draw_contest(outcomes: Outcomes, evaluations: int) -> tuple[Any, str]:
     """What is left by problem and optimizer, and the evaluations where the minimum was reached."""
     drawing, (axis,) = figure(1, width=8.0, height=5.0)
-    published, optimizers = fn.problems.MORE_GARBOW_HILLSTROM, list(next(iter(outcomes.values())))
+    published, optimizers = MORE_GARBOW_HILLSTROM, list(next(iter(outcomes.values())))
     left = torch.zeros(len(outcomes), len(optimizers), dtype=torch.float64)
     for i, (name, row) in enumerate(outcomes.items()):
         objective, start, _, minimum, _ = published[name]

@@ -1,9 +1,9 @@
 """What the minimizers did, in sentences and tables."""
 
-import funcnn as fn
 from experiments.core.result import Table
 from experiments.minimize.contest import Outcome, Outcomes
 from experiments.minimize.grid import Cells, lone_share
+from experiments.minimize.problems import MORE_GARBOW_HILLSTROM
 
 
 def table_of_grid(cells: Cells) -> Table:
@@ -19,7 +19,7 @@ def table_of_grid(cells: Cells) -> Table:
 
 def table_of_contest(outcomes: Outcomes, evaluations: int) -> Table:
     """The values reached beside the published minima, and the evaluations used."""
-    published = fn.problems.MORE_GARBOW_HILLSTROM
+    published = MORE_GARBOW_HILLSTROM
     rows = [
         [name, f"{published[name].minimum:g}", *(_told(found, evaluations) for found in row.values())]
         for name, row in outcomes.items()

@@ -8,7 +8,7 @@ from helpers import normal
 import funcnn as fn
 from experiments import __main__ as command_line
 from experiments.minimize import Minimize, contest, grid, presentation
-from funcnn.problems import MORE_GARBOW_HILLSTROM, generate_function
+from experiments.minimize.problems import MORE_GARBOW_HILLSTROM, generate_function
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@ import torch
 from helpers import NO_DATA, TOLERANCES, assert_close, normal, numerical_gradient, same_bits, says
 
 import funcnn as fn
-from funcnn.problems import MORE_GARBOW_HILLSTROM, generate_function
+from experiments.minimize.problems import MORE_GARBOW_HILLSTROM, generate_function
 
 SIZES = [(1, 0), (1, 3), (2, 0), (2, 1), (2, 5), (7, 1), (7, 4), (7, 30)]
 every_size = pytest.mark.parametrize(("dimension", "complexity"), SIZES)
@@ -77,6 +77,20 @@ def test_the_seed_and_nothing_else_draws_it():
     torch.rand(1)
     assert same_bits(wave.value_and_grad(x, NO_DATA), generate_function(5, 2, seed=7).value_and_grad(x, NO_DATA))
     assert wave.value(x, NO_DATA) != generate_function(5, 2, seed=8).value(x, NO_DATA)
+
+
+OBJECTIVES = {name: (problem.objective, problem.start) for name, problem in MORE_GARBOW_HILLSTROM.items()}
+OBJECTIVES["generated"] = generate_function(4, 3, seed=0), normal(4)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_a_call_changes_nothing_and_gives_the_same_bits_again(name):
+    objective, x = OBJECTIVES[name]
+    before, drawn = x.clone(), torch.get_rng_state()
+    found = objective.value_and_grad(x, NO_DATA)
+    assert same_bits(x, before) and torch.equal(torch.get_rng_state(), drawn)
+    assert same_bits(objective.value_and_grad(x, NO_DATA), found)
+    assert not any(leaf.requires_grad for leaf in found)
 
 
 POINTWISE = {"generated": generate_function(4, 3, seed=0), "Wood": MORE_GARBOW_HILLSTROM["Wood"].objective}
@@ -171,8 +185,8 @@ def test_bfgs_goes_down_to_the_published_minimum(name):
 
 
 BAD = {
-    "no variables": (lambda: generate_function(0, 1, 0), "dimension", "0", "positive integer"),
-    "half a variable": (lambda: generate_function(1.5, 1, 0), "dimension", "1.5", "positive integer"),
+    "no variables": (lambda: generate_function(0, 1, 0), "dimension", "0", "at least 1"),
+    "half a variable": (lambda: generate_function(1.5, 1, 0), "dimension", "1.5", "an integer"),
     "fewer than no waves": (lambda: generate_function(2, -1, 0), "complexity", "-1", "at least 0"),
     "half a wave": (lambda: generate_function(2, 0.5, 0), "complexity", "0.5", "an integer"),
     "a negative seed": (lambda: generate_function(2, 1, -1), "seed", "-1", "at least 0"),
@@ -184,7 +198,6 @@ BAD = {
 }
 
 
-@pytest.mark.usefixtures("as_users_run_it")
 @pytest.mark.parametrize("name", BAD)
 def test_what_makes_no_function_and_what_does_not_fit_is_refused(name):
     call, *message = BAD[name]

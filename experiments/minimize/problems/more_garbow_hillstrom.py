@@ -10,13 +10,12 @@ Software 7 (1981) 17-41. The numbers in comments are the paper's.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..errors import InputError, describe
-from ..types import Batch, Objective
+import funcnn as fn
 
 Residuals = Callable[[Tensor], tuple[Tensor, Callable[[], Tensor]]]  # x (..., n) -> r (..., m), and J (..., m, n) if wanted
 
@@ -24,7 +23,7 @@ Residuals = Callable[[Tensor], tuple[Tensor, Callable[[], Tensor]]]  # x (..., n
 class Problem(NamedTuple):
     """An objective, where to start, and what is published: the value there, the least value, and where it is."""
 
-    objective: Objective
+    objective: fn.Objective
     start: Tensor
     start_value: float | None
     minimum: float
@@ -133,7 +132,7 @@ def _counted(x: Tensor) -> Tensor:
     return torch.arange(1, x.shape[-1] + 1, device=x.device).to(x.dtype)
 
 
-def sum_of_squares(residuals: Residuals, size: int, block: int | None = None) -> Objective:
+def sum_of_squares(residuals: Residuals, size: int, block: int | None = None) -> fn.Objective:
     """The objective on x (..., size); with `block` the function of that many numbers, summed over blocks of them.
 
     Raises:
@@ -142,19 +141,19 @@ def sum_of_squares(residuals: Residuals, size: int, block: int | None = None) ->
 
     def blocks(x: Tensor) -> Tensor:
         if x.ndim == 0 or x.shape[-1] != size:
-            raise InputError("params", describe(x), f"shape (..., {size})")
+            raise fn.InputError("params", f"shape {tuple(x.shape)}", f"shape (..., {size})")
         return x if block is None else x.unflatten(-1, (-1, block))
 
-    def value(x: Tensor, batch: Batch) -> Tensor:
+    def value(x: Tensor, batch: Any) -> Tensor:
         r, _ = residuals(blocks(x))
         return (r * r).sum()
 
-    def value_and_grad(x: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    def value_and_grad(x: Tensor, batch: Any) -> tuple[Tensor, Tensor]:
         r, jacobian = residuals(blocks(x))
         grads = 2 * (r[..., None, :] @ jacobian())[..., 0, :]
         return (r * r).sum(), grads.reshape(x.shape)
 
-    return Objective(value, value_and_grad)
+    return fn.Objective(value, value_and_grad)
 
 
 def _problem(

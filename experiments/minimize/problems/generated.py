@@ -1,17 +1,17 @@
 """A function of any dimension, as hard as one likes in two ways: as narrow as its condition, as rough as its waves."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..errors import InputError, check_count, check_number, describe
-from ..types import Batch, Objective
+import funcnn as fn
 
 ROUGHNESS = 8.0  # how often as much as the bowl a wave bends along its direction: above 4.6 it has minima of its own
 
 
-def generate_function(dimension: int, complexity: int, seed: int, condition: float = 10.0) -> Objective:
+def generate_function(dimension: int, complexity: int, seed: int, condition: float = 10.0) -> fn.Objective:
     """A bowl with waves on it, of n = dimension variables, with K = complexity waves.
 
         f(x) = 1/L (1/2 x^T A x + sum_k a_k (1 - cos(u_k^T x)))
@@ -29,11 +29,11 @@ def generate_function(dimension: int, complexity: int, seed: int, condition: flo
         InputError: dimension is no positive integer, complexity or seed no integer of at least 0, condition below 1;
             (when called) parameters that are no (..., n).
     """
-    check_count("dimension", dimension)
-    for place, x in (("complexity", complexity), ("seed", seed)):
-        if isinstance(x, bool) or not isinstance(x, int) or x < 0:
-            raise InputError(place, describe(x), "an integer of at least 0")
-    check_number("condition", condition, minimum=1)
+    for place, x, least in (("dimension", dimension, 1), ("complexity", complexity, 0), ("seed", seed, 0)):
+        if isinstance(x, bool) or not isinstance(x, int) or x < least:
+            raise fn.InputError(place, repr(x), f"an integer of at least {least}")
+    if not isinstance(condition, (int, float)) or not 1 <= condition < math.inf:
+        raise fn.InputError("condition", repr(condition), "a number of at least 1")
     generator = torch.Generator().manual_seed(seed)
 
     def directions(count: int) -> Tensor:
@@ -52,19 +52,19 @@ def generate_function(dimension: int, complexity: int, seed: int, condition: flo
     root = depths.sqrt()[:, None] * waves  # R, for the curvature of the waves is at most |R^T R| = |R R^T|
     bound = 1 + torch.linalg.matrix_norm(root @ root.T, ord=2) if complexity else torch.ones(())
 
-    def value(x: Tensor, batch: Batch) -> Tensor:
+    def value(x: Tensor, batch: Any) -> Tensor:
         if x.ndim == 0 or x.shape[-1] != dimension:
-            raise InputError("params", describe(x), f"shape (..., {dimension})")
+            raise fn.InputError("params", f"shape {tuple(x.shape)}", f"shape (..., {dimension})")
         rises = depths.to(x) * (1 - (x @ waves.to(x).T).cos())
         total: Tensor = 0.5 * (x * bowl(x)).sum() + rises.sum()
         return total / bound.to(x)
 
-    def value_and_grad(x: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    def value_and_grad(x: Tensor, batch: Any) -> tuple[Tensor, Tensor]:
         level = value(x, batch)
         slopes = depths.to(x) * (x @ waves.to(x).T).sin()
         return level, (bowl(x) + slopes @ waves.to(x)) / bound.to(x)
 
-    return Objective(value, value_and_grad)
+    return fn.Objective(value, value_and_grad)
 
 
 def _reflect(x: Tensor, mirror: Tensor) -> Tensor:
