@@ -2,55 +2,65 @@
 
 from . import data as data
 from . import tree as tree
-from .bfgs import bfgs as bfgs
-from .checking import Finding as Finding
-from .checking import Report as Report
-from .checking import assert_gradients as assert_gradients
-from .checking import check as check
-from .checking import check_vjp as check_vjp
+from .checking.check import assert_gradients as assert_gradients
+from .checking.check import check as check
+from .checking.vjp import assert_vjp as assert_vjp
+from .checking.vjp import check_vjp as check_vjp
+from .epochs import Fit as Fit
+from .epochs import History as History
+from .epochs import fit as fit
+from .epochs import minibatches as minibatches
+from .epochs import progress as progress
 from .errors import InputError as InputError
-from .fit import Fit as Fit
-from .fit import History as History
-from .fit import fit as fit
-from .fit import minibatches as minibatches
-from .fused import fused as fused
-from .jacobian import jacobian as jacobian
-from .layers import dense as dense
-from .layers import relu as relu
-from .layers import sigmoid as sigmoid
-from .layers import softmax as softmax
-from .layers import tanh as tanh
-from .line_search import exact_line_search as exact_line_search
-from .line_search import line_search as line_search
+from .interop.torch_function import torch_function as torch_function
+from .layers.activations import relu as relu
+from .layers.activations import sigmoid as sigmoid
+from .layers.activations import softmax as softmax
+from .layers.activations import tanh as tanh
+from .layers.columns import Column as Column
+from .layers.columns import Forward as Forward
+from .layers.combine import apply as apply
+from .layers.combine import serial as serial
+from .layers.dense import dense as dense
+from .layers.factors import ByParts as ByParts
+from .layers.factors import Outer as Outer
+from .layers.factors import Rows as Rows
+from .layers.jacobian import jacobian as jacobian
+from .layers.laws import laws as laws
+from .layers.models import autoencoder as autoencoder
+from .layers.models import mlp as mlp
+from .layers.models import perceptron as perceptron
+from .loop import train as train
 from .losses import binary_cross_entropy as binary_cross_entropy
 from .losses import half_squared_error as half_squared_error
 from .losses import mean_squared_error as mean_squared_error
 from .losses import softmax_cross_entropy as softmax_cross_entropy
-from .models import apply as apply
-from .models import autoencoder as autoencoder
-from .models import mlp as mlp
-from .models import perceptron as perceptron
-from .models import serial as serial
 from .objectives import accuracy as accuracy
 from .objectives import supervised as supervised
-from .optimizers import adam as adam
-from .optimizers import descend as descend
-from .optimizers import momentum as momentum
-from .optimizers import nesterov as nesterov
-from .optimizers import rmsprop as rmsprop
-from .optimizers import sgd as sgd
-from .per_sample import per_sample as per_sample
-from .per_sample import per_sample_clip as per_sample_clip
-from .per_sample import per_sample_norms as per_sample_norms
-from .providers import PROVIDERS as PROVIDERS
-from .providers import autograd as autograd
-from .providers import complex_step as complex_step
-from .providers import explicit as explicit
-from .providers import finite_difference as finite_difference
-from .providers import func_grad as func_grad
-from .torch_function import torch_function as torch_function
-from .train import train as train
-from .types import Known as Known
+from .optimizers.compiling import Scan as Scan
+from .optimizers.compiling import compiled as compiled
+from .optimizers.compiling import compiled_scan as compiled_scan
+from .optimizers.nesterov import nesterov as nesterov
+from .optimizers.quasi_newton import bfgs as bfgs
+from .optimizers.searches import exact_line_search as exact_line_search
+from .optimizers.searches import line_search as line_search
+from .optimizers.transformations import adam as adam
+from .optimizers.transformations import descend as descend
+from .optimizers.transformations import momentum as momentum
+from .optimizers.transformations import rmsprop as rmsprop
+from .optimizers.transformations import sgd as sgd
+from .providers.complex_plane import complex_step as complex_step
+from .providers.differences import finite_difference as finite_difference
+from .providers.listing import PROVIDERS as PROVIDERS
+from .providers.reverse import autograd as autograd
+from .providers.reverse import explicit as explicit
+from .providers.reverse import func_grad as func_grad
+from .report import Finding as Finding
+from .report import Report as Report
+from .samples import per_sample as per_sample
+from .samples import per_sample_clip as per_sample_clip
+from .samples import per_sample_norms as per_sample_norms
+from .types import At as At
 from .types import Layer as Layer
 from .types import Loss as Loss
 from .types import Objective as Objective
@@ -58,3 +68,14 @@ from .types import Optimizer as Optimizer
 from .types import Step as Step
 from .types import StepFn as StepFn
 from .types import Transformation as Transformation
+
+__version__ = "0.1.0"
+__all__ = [
+    name
+    for name, thing in list(globals().items())
+    if name[0] != "_" and (name in ("data", "tree") or not hasattr(thing, "__file__"))
+]
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__all__", "__doc__", "__version__"]

@@ -1,27 +1,38 @@
 """Bad input: one exception that says where, what was found and what is needed, and the checks that raise it.
 
-The checks look at shapes, dtypes and types, never at values, so they cost about a microsecond, work under every
-torch.func transform and never make an accelerator wait. The one check of values, `in_unit_interval`, says what it does
-where values cannot be seen.
+The checks of this module look at shapes, dtypes and types, never at values, so they cost about a microsecond, work under
+every torch.func transform and never make an accelerator wait.
 """
 
 import math
+from collections.abc import Callable, Iterator
+from functools import reduce
+from numbers import Integral, Real
+from operator import attrgetter, getitem, itemgetter
 from typing import Any
 
 import optree
 import torch
 from torch import Tensor
 
-from .types import Batch, Params, Tree
+FLOATING = frozenset({torch.float64, torch.float32, torch.bfloat16, torch.float16})
+SHAPE, DTYPE, LAYOUT, NESTED = map(attrgetter, ("shape", "dtype", "layout", "is_nested"))
+STRIDED = frozenset({torch.strided})
+TENSORS = frozenset({Tensor, torch.nn.Parameter})
+COMPLEX = frozenset({torch.complex128, torch.complex64})  # what a complex step carries through the same rules
 
 
-class InputError(ValueError, TypeError):
+class InputError(ValueError):
     """Bad input. `place` is written as code, such as `params[0]['w']`."""
 
     def __init__(self, place: str, got: object, needs: str) -> None:
         """Keeps the three parts, so that a caller who knows more can name the place better."""
         super().__init__(f"{place}: got {got}, needs {needs}")
         self.place, self.got, self.needs = place, got, needs
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """The same error in another process."""
+        return type(self), (self.place, self.got, self.needs)
 
     def inside(self, index: int) -> "InputError":
         """The same error seen from a container: `params['w']` of its layer 0 is `params[0]['w']`."""
@@ -31,27 +42,39 @@ class InputError(ValueError, TypeError):
 def describe(x: object) -> str:
     """What was found, in the words of an error message."""
     if isinstance(x, Tensor):
-        return f"shape {tuple(x.shape)} of {str(x.dtype).removeprefix('torch.')}"
-    return repr(x) if x is None or isinstance(x, (str, int, float)) else f"a {type(x).__name__}"
+        dtype = str(x.dtype).removeprefix("torch.")
+        if x.layout != torch.strided or x.is_nested or x.is_quantized:
+            kind = "nested" if x.is_nested else "quantized" if x.is_quantized else str(x.layout).removeprefix("torch.")
+            return f"a {kind} tensor of {dtype}"
+        return f"shape {tuple(x.shape)} of {dtype}"
+    shown = repr(x) if x is None or isinstance(x, (str, int, float)) else ""
+    return shown if 0 < len(shown) < 60 else f"a {type(x).__name__}"
 
 
-def check_number(place: str, x: Any, minimum: float = 0.0, below: float = math.inf) -> None:
-    """Raises InputError unless minimum <= x < below (so never for NaN or infinity)."""
-    if isinstance(x, (bool, str)) or not isinstance(x, (int, float)) or not minimum <= x < below:
+def check_number(place: str, x: Any, minimum: float = 0.0, below: float = math.inf) -> float:
+    """The number x as a float. Raises InputError unless minimum <= x < below (so for NaN and infinity)."""
+    try:
+        number = math.nan if isinstance(x, bool) or not isinstance(x, Real) else float(x)
+    except OverflowError:
+        number = math.inf
+    if not minimum <= number < below:
         end = "" if below == math.inf else f" and below {below:g}"
         raise InputError(place, describe(x), f"a number of at least {minimum:g}{end}")
+    return number
 
 
-def check_count(place: str, x: Any) -> None:
-    """Raises InputError unless x is a positive integer."""
-    if isinstance(x, bool) or not isinstance(x, int) or x < 1:
+def check_count(place: str, x: Any) -> int:
+    """The number x as an int. Raises InputError unless it is a positive integer that torch can count to."""
+    if isinstance(x, bool) or not isinstance(x, Integral) or not 0 < int(x) < 2**63:
         raise InputError(place, describe(x), "a positive integer")
+    return int(x)
 
 
-def check_seed(seed: Any) -> None:
-    """Raises InputError unless a torch.Generator takes it for a seed."""
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+def check_seed(seed: Any) -> int:
+    """The seed as an int. Raises InputError unless a torch.Generator takes it for a seed."""
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= int(seed) < 2**63:
         raise InputError("seed", describe(seed), "an integer from 0 to 2^63 - 1")
+    return int(seed)
 
 
 def check_generator(generator: Any) -> None:
@@ -61,73 +84,163 @@ def check_generator(generator: Any) -> None:
 
 
 def check_dtype(dtype: Any) -> None:
-    """Raises InputError unless it is a floating dtype, or None for torch's default."""
-    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+    """Raises InputError unless it is a floating dtype that torch computes with, or None for torch's default."""
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype in FLOATING):
         raise InputError("dtype", dtype, "a floating dtype such as torch.float64")
 
 
 def check_pair(place: str, result: Any, needs: str) -> None:
-    """Raises InputError unless what a user's function returned is a tuple of two."""
+    """Raises InputError unless what a function returned is a tuple of two."""
     if not isinstance(result, tuple) or len(result) != 2:
         got = f"a tuple of {len(result)}" if isinstance(result, tuple) else describe(result)
         raise InputError(place, got, needs)
 
 
+def is_dense(x: Any) -> bool:
+    """Whether it is a tensor whose numbers lie in memory one by one: not sparse, nested or quantized."""
+    return isinstance(x, Tensor) and x.layout is torch.strided and not x.is_quantized and not x.is_nested
+
+
+def is_floating(x: Any) -> bool:
+    """Whether it is a dense tensor of real numbers that can have a gradient."""
+    return is_dense(x) and x.dtype in FLOATING
+
+
+def check_tensor(place: str, x: Any) -> None:
+    """Raises InputError unless x is a dense tensor."""
+    if not is_dense(x):
+        raise InputError(place, describe(x), "a dense tensor")
+
+
 def check_same_shape(place: str, x: Tensor, like: Tensor) -> None:
     """Raises InputError unless the shapes are equal: broadcasting would give a wrong number in silence."""
-    if not isinstance(x, Tensor) or x.shape != like.shape:
+    if not is_dense(x) or x.shape != like.shape:
         raise InputError(place, describe(x), f"shape {tuple(like.shape)}")
 
 
 def check_value(place: str, value: Any) -> None:
     """Raises InputError unless a loss is a scalar tensor."""
-    if not isinstance(value, Tensor) or value.ndim or not value.is_floating_point():
+    if not isinstance(value, Tensor) or value.ndim or value.dtype not in FLOATING:
         raise InputError(place, describe(value), "a scalar of shape (), in a floating tensor")
 
 
-def check_params(params: Params) -> None:
-    """Raises InputError unless every leaf is a floating tensor."""
-    for index, leaf in enumerate(optree.tree_leaves(params, none_is_leaf=True)):
-        if not isinstance(leaf, Tensor) or not leaf.is_floating_point():
-            place = optree.tree_accessors(params, none_is_leaf=True)[index].codify("params")
-            raise InputError(place, describe(leaf), "a floating tensor")
+class Flattening:
+    """The leaves of a tree and its structure, as optree gives them.
 
-
-def check_batch(batch: Batch) -> None:
-    """Raises InputError unless every leaf is a tensor and all have the same leading axis of at least 1."""
-    leaves = optree.tree_leaves(batch, none_is_leaf=True)
-    for index, leaf in enumerate(leaves):
-        if not isinstance(leaf, Tensor) or leaf.ndim == 0 or leaf.shape[0] == 0 or leaf.shape[0] != leaves[0].shape[0]:
-            place = optree.tree_accessors(batch, none_is_leaf=True)[index].codify("batch")
-            samples = "at least one sample" if index == 0 else f"the {leaves[0].shape[0]} samples of the first leaf"
-            raise InputError(place, describe(leaf), f"a tensor with {samples} along its leading axis")
-
-
-def check_like(place: str, tree: Tree, params: Params) -> None:
-    """Raises InputError unless tree has the structure, the shapes and the dtypes of params."""
-    leaves, spec = optree.tree_flatten(tree, none_is_leaf=True)
-    originals, needed = optree.tree_flatten(params, none_is_leaf=True)
-    if spec != needed:
-        raise InputError(place, f"the tree {spec}", f"the tree of params, {needed}")
-    for index, (leaf, original) in enumerate(zip(leaves, originals, strict=True)):
-        if not isinstance(leaf, Tensor) or leaf.shape != original.shape or leaf.dtype != original.dtype:
-            accessor = optree.tree_accessors(params, none_is_leaf=True)[index]
-            raise InputError(accessor.codify(place), describe(leaf), f"{describe(original)}, as the parameter")
-
-
-def in_unit_interval(place: str, x: Tensor) -> Tensor:
-    """x, if all of it lies in [0, 1]; otherwise raises InputError.
-
-    Under vmap no value can be looked at: there the entries outside become NaN, which no one takes for a number. Complex
-    entries have no order; a complex step looks at the real ones first.
+    Most trees are like the last one, and with its structure at hand the leaves are found in a third of the time. optree then
+    takes a dict of any type and order for one of the same keys, and whatever the tree has below a leaf for a leaf; so it is
+    looked at that the dicts are the same and all leaves tensors, and else the tree is flattened anew.
     """
-    if x.is_complex():
-        return x
+
+    def __init__(self) -> None:
+        """There was none yet."""
+        self.last: tuple[Any, list[tuple[Callable[[Any], Any], list[Any]]]] | None = None  # its structure, and its dicts
+
+    def __call__(self, tree: Any) -> tuple[list[Any], Any]:
+        """(leaves, structure)."""
+        if self.last is not None:
+            spec, dicts = self.last
+            try:
+                leaves: list[Any] = spec.flatten_up_to(tree)
+                if TENSORS.issuperset(map(type, leaves)) and all(_kind(find(tree)) == kind for find, kind in dicts):
+                    return leaves, spec
+            except ValueError:
+                pass
+        leaves, spec = optree.tree_flatten(tree, none_is_leaf=True)
+        finders = [_getter(path) for path in _dicts(spec, ())]
+        self.last = spec, [(find, _kind(find(tree))) for find in finders]
+        return leaves, spec
+
+
+def _kind(node: dict[Any, Any]) -> list[Any]:
+    """The type of a dict, and its keys in their order."""
+    return [type(node), *node]
+
+
+def _dicts(spec: Any, path: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+    """The paths of the dicts of a tree."""
+    if spec.type is not None and issubclass(spec.type, dict):
+        yield path
+    for entry, child in zip(spec.entries(), spec.children(), strict=True):
+        yield from _dicts(child, (*path, entry))
+
+
+def _getter(path: tuple[Any, ...]) -> Callable[[Any], Any]:
+    return itemgetter(path[0]) if len(path) == 1 else lambda tree: reduce(getitem, path, tree)
+
+
+flattened, of_batch = Flattening(), Flattening()
+
+
+def check_params(params: Any) -> None:
+    """Raises InputError unless every leaf is a dense floating tensor."""
+    leaves, _ = flattened(params)
     try:
-        smallest, largest = torch.aminmax(x)
-        inside = 0 <= smallest and largest <= 1
-    except RuntimeError:
-        return torch.where((x >= 0) & (x <= 1), x, torch.nan)
-    if not inside:
-        raise InputError(place, f"values from {smallest:g} to {largest:g}", "values from 0 to 1")
-    return x
+        dense = STRIDED.issuperset(map(LAYOUT, leaves)) and not any(map(NESTED, leaves))
+        if dense and FLOATING.issuperset(map(DTYPE, leaves)):
+            return
+    except (AttributeError, RuntimeError):
+        pass  # no tensor
+    leaves = optree.tree_leaves(params, none_is_leaf=True)
+    for index, leaf in enumerate(leaves):
+        if not is_floating(leaf):
+            raise InputError(_path(params, index, "params"), describe(leaf), "a floating tensor")
+
+
+def check_batch(batch: Any, place: str = "batch") -> None:
+    """Raises InputError unless every leaf is a tensor and all have the same leading axis of at least 1."""
+    leaves, _ = of_batch(batch)
+    try:
+        counts = {size[0] for size in map(SHAPE, leaves)}
+        if len(counts) == 1 and 0 not in counts and STRIDED.issuperset(map(LAYOUT, leaves)):
+            return
+    except (AttributeError, RuntimeError, IndexError):
+        pass  # no tensor, a nested one, which has no shape, or one without axes
+    leaves = optree.tree_leaves(batch, none_is_leaf=True)
+    count = leaves[0].shape[0] if leaves and is_dense(leaves[0]) and leaves[0].ndim else 0
+    for index, leaf in enumerate(leaves):
+        if not is_dense(leaf) or leaf.ndim == 0 or leaf.shape[0] == 0 or leaf.shape[0] != count:
+            samples = "at least one sample" if index == 0 else f"the {count} samples of the first leaf"
+            needs = f"a tensor with {samples} along its leading axis"
+            raise InputError(_path(batch, index, place), describe(leaf), needs)
+
+
+def check_like(place: str, tree: Any, params: Any, exactly: bool = True) -> tuple[list[Any], Any]:
+    """The leaves of a tree beside those of params, and the structure of params; a dict's go by their keys.
+
+    Raises InputError unless the structures and the shapes agree and, `exactly`, the dtypes.
+    """
+    kinds = (SHAPE, DTYPE) if exactly else (SHAPE,)
+    originals, spec = flattened(params)
+    try:
+        leaves: list[Any] = spec.flatten_up_to(tree)
+        if all(list(map(kind, leaves)) == list(map(kind, originals)) for kind in kinds):
+            return leaves, spec
+    except (ValueError, AttributeError, RuntimeError):
+        pass  # another structure; no tensor, or a nested one, which has no shape
+    leaves, found = optree.tree_flatten(tree, none_is_leaf=True)
+    originals, spec = optree.tree_flatten(params, none_is_leaf=True)
+    if found.paths() == spec.paths():
+        for index, (leaf, original) in enumerate(zip(leaves, originals, strict=True)):
+            if not is_dense(leaf) or any(kind(leaf) != kind(original) for kind in kinds):
+                raise InputError(_path(params, index, place), describe(leaf), f"{describe(original)}, as the parameter")
+    raise InputError(place, f"the tree {found}", f"the tree of params, {spec}")
+
+
+def called(place: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function of the user's returns. Raises InputError if it does not take so many arguments."""
+    try:
+        return function(*arguments)
+    except TypeError as error:
+        raise of_call(place, error, len(arguments)) from None
+
+
+def of_call(place: str, error: TypeError, count: int) -> Exception:
+    """The error as it is, or an InputError where the call itself failed: then its traceback has no frame of the function."""
+    if error.__traceback__ is None or error.__traceback__.tb_next is not None:
+        return error
+    return InputError(place, error, f"a function of {count} arguments")
+
+
+def _path(tree: Any, index: int, root: str) -> str:
+    return str(optree.tree_accessors(tree, none_is_leaf=True)[index].codify(root))

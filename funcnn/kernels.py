@@ -1,54 +1,72 @@
-"""The one place where arithmetic is chosen for speed: matrix products, and sums over lists of tensors.
+"""The one place where arithmetic is chosen for speed, and where private parts of torch are touched.
 
-Products: on AMD processors torch's float32 matmul (MKL) reaches about 105 GFLOP/s a core, where oneDNN, inside the same
-torch, reaches 210 to 230 with the same accuracy (relative error below 1e-6 at K = 784). Torch offers oneDNN's product
-only as `torch.ops.mkldnn._linear_pointwise`, made for inference: it knows neither autograd nor vmap. Explicit gradients
-need neither. So oneDNN serves where nobody is watching, a plain float32 product on the CPU outside every transform, large
-enough to repay its overhead of about 10 us, on a machine where one measurement finds it faster.
+Products: torch's float32 matmul is MKL's, which leaves the wide vectors of other makers' processors unused. On AMD's Zen 5
+it reaches 105 GFLOP/s a core, where oneDNN, inside the same torch, reaches 210 to 230 with the same accuracy (relative error
+below 1e-6 at K = 784); on Zen 4, whose vectors are half as wide, both reach 100 to 110. Torch offers oneDNN's product only
+as `torch.ops.mkldnn._linear_pointwise`, made for inference: it knows neither autograd nor vmap. Explicit gradients need
+neither. So from Zen 5 on oneDNN serves where nobody is watching: a plain float32 product on the CPU outside every
+transform, large enough to repay its overhead of about 10 us. What the processor is decides, never a measurement: two runs of
+one seed give the same bits.
 
-A compiled step (`fused`) calls the same kernel under a name of our own: Inductor knows oneDNN's only for constant weights.
+A compiled step calls the same kernel under a name of our own: Inductor knows oneDNN's only for constant weights.
 
 Lists: one call of torch._foreach_add for all leaves of a tree costs about as much as three additions of small tensors, and
 one launch on an accelerator. It has no vmap rule, so under torch.func the leaves are added one by one.
 """
 
+import platform
+import re
+import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
-from time import perf_counter
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C._functorch import get_dynamic_layer_stack_depth, pop_dynamic_layer_stack_and_undo_to_depth
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd import forward_ad
 
 LARGE = 2**21  # multiplications: below, the overhead of oneDNN costs more than its speed saves
+ZEN_5 = 26
+SMALL = 2**24  # M K K H of a product that is not so large or narrow, which is told sooner
 NARROW = 8  # a side shorter than this makes the product one of vectors, which only memory limits
 
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
-    """The product A B of matrices (M, K) and (K, H)."""
-    if a.numel() * b.shape[1] < LARGE or not _onednn_serves(a, b):
+    """The product A B of (..., M, K) and a matrix (K, H)."""
+    if a.numel() * b.numel() < SMALL or a.numel() * b.shape[-1] < LARGE or not _onednn_serves(a, b):
         return a @ b
     return _linear(a, b.T, None)
 
 
 def affine(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
-    """The product X W + 1 b of X (N, D), W (D, H) and b (H,)."""
-    if x.numel() * w.shape[1] < LARGE or not _onednn_serves(x, w) or _needs_tape(b):
+    """The product X W + 1 b of X (..., D), W (D, H) and b (H,)."""
+    if x.ndim != 2:
+        return affine(x.reshape(-1, x.shape[-1]), w, b).reshape(*x.shape[:-1], w.shape[1])
+    if x.numel() * w.numel() < SMALL or x.numel() * w.shape[1] < LARGE or not _onednn_serves(x, w) or _needs_tape(b):
         return torch.addmm(b, x, w)
     return _linear(x, w.T, b)
 
 
+def under_transform() -> bool:
+    """Whether values cannot be looked at: inside vmap, grad or another torch.func transform, or where a graph is traced."""
+    return bool(torch._C._are_functorch_transforms_active() or torch._C._len_torch_dispatch_stack())
+
+
 def _onednn_serves(a: Tensor, b: Tensor) -> bool:
     return (
-        min(*a.shape, b.shape[1]) >= NARROW
+        a.ndim == b.ndim == 2
+        and min(*a.shape, b.shape[1]) >= NARROW
         and a.dtype == b.dtype == torch.float32
         and a.device.type == b.device.type == "cpu"
         and not _needs_tape(a)
         and not _needs_tape(b)
         and not torch._C._are_functorch_transforms_active()
         and forward_ad._current_level < 0
-        and onednn_is_faster()
+        and onednn_is_better()
     )
 
 
@@ -57,20 +75,16 @@ def _needs_tape(x: Tensor) -> bool:
 
 
 @cache
-def onednn_is_faster() -> bool:
-    """One measurement for this machine: a product of 256 x 256 matrices, best of 5 each. False where torch lacks oneDNN."""
-    if not torch.backends.mkldnn.is_available():
+def onednn_is_better() -> bool:
+    """Whether torch has oneDNN beside MKL, and the processor is an AMD of family 26 (Zen 5) or later."""
+    if not (torch.backends.mkldnn.is_available() and torch.backends.mkl.is_available()):
         return False
-    with torch.no_grad():
-        a = torch.ones(256, 256, dtype=torch.float32, device="cpu")
-        best = [min(_seconds(product, a) for _ in range(5)) for product in (_onednn, torch.nn.functional.linear)]
-    return best[0] < 0.9 * best[1]
-
-
-def _seconds(product: Callable[[Tensor, Tensor, None], Tensor], a: Tensor) -> float:
-    start = perf_counter()
-    product(a, a, None)
-    return perf_counter() - start
+    try:
+        processor = Path("/proc/cpuinfo").read_text(errors="replace")
+    except OSError:
+        processor = platform.processor()  # Windows: "AMD64 Family 26 Model 68 Stepping 0, AuthenticAMD"
+    family = re.search(r"family\s*:?\s*(\d+)", processor, re.IGNORECASE)
+    return "AuthenticAMD" in processor and family is not None and int(family[1]) >= ZEN_5
 
 
 def _onednn(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
@@ -78,12 +92,18 @@ def _onednn(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
     return y
 
 
+def _readable(x: Tensor) -> Tensor:
+    """The matrix itself where its numbers lie row by row or column by column, as oneDNN reads them, else a copy."""
+    return x if x.is_contiguous() or x.T.is_contiguous() else x.contiguous()
+
+
 def _linear(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
     """The product X W^T + 1 b of X (N, D), W (H, D) and b (H,)."""
+    b = None if b is None else b.contiguous()  # oneDNN takes it to be so, and would read past the end
     if not isinstance(x, FakeTensor):
-        return _onednn(x, w, b)
+        return _onednn(_readable(x), _readable(w), b)
     # oneDNN copies a transposed x; said in the graph, Inductor writes x in that order to begin with.
-    y: Tensor = torch.ops.funcnn.linear(x.contiguous(), w, b)
+    y: Tensor = torch.ops.funcnn.linear(x.contiguous(), _readable(w), b)
     return y
 
 
@@ -99,11 +119,82 @@ def tanh_pullback(t: Tensor, dy: Tensor) -> Tensor:
     return dx
 
 
+def relu_pullback(y: Tensor, dy: Tensor) -> Tensor:
+    """The gradient dy where y > 0 or y is NaN, else 0, in one pass."""
+    dx: Tensor = torch.ops.aten.threshold_backward(dy, y, 0)
+    return dx
+
+
 def add_scaled(xs: list[Tensor], factor: float, ys: list[Tensor]) -> list[Tensor]:
     """The sums x + a y, pair by pair."""
-    if torch._C._are_functorch_transforms_active() or not xs:
+    if not abs(factor) <= 65504:  # the largest of float16: torch refuses an alpha beyond the range of the dtype
+        return [x + factor * y for x, y in zip(xs, ys, strict=True)]
+    if not xs or torch._C._are_functorch_transforms_active():
         return [torch.add(x, y, alpha=factor) for x, y in zip(xs, ys, strict=True)]
     return list(torch._foreach_add(xs, ys, alpha=factor))
+
+
+def is_in_place(operation: Any) -> bool:
+    """Whether an operation of torch.ops writes into what it is given."""
+    return bool(operation._schema.is_mutable)
+
+
+def undisturbed(call: Callable[..., Any], *arguments: Any) -> Any:
+    """What the call returns. Where it ends with an exception, torch's modes are again those from before.
+
+    A Ctrl-C may fall between a mode's beginning and the block that would end it: gradients switched off, a level of
+    torch.func or a dispatch mode would then outlive the call.
+    """
+    before = _modes()
+    try:
+        return call(*arguments)
+    except BaseException as error:
+        raise _restored(before, error)  # noqa: B904  it is that error, or the Ctrl-C that caused it
+
+
+def without_tape(call: Callable[..., Any], *arguments: Any) -> Any:
+    """What the call returns with gradients switched off, as in torch.no_grad, and undisturbed as above."""
+    before = _modes()
+    try:
+        torch._C._set_grad_enabled(False)
+        result = call(*arguments)
+        torch._C._set_grad_enabled(before[0])
+        return result
+    except BaseException as error:
+        raise _restored(before, error)  # noqa: B904
+
+
+def _modes() -> tuple[bool, int, int, int, bool]:
+    """Whether there is a tape, the levels of torch.func and of forward mode, dispatch modes, hooks of saved tensors."""
+    return (
+        torch.is_grad_enabled(),
+        get_dynamic_layer_stack_depth(),
+        forward_ad._current_level,
+        torch._C._len_torch_dispatch_stack(),
+        torch._C._autograd._saved_tensors_hooks_is_enabled(),  # type: ignore[attr-defined]  # torch's stubs lack it
+    )
+
+
+def _restored(before: tuple[bool, int, int, int, bool], error: BaseException) -> BaseException:
+    """The error to raise, with the modes from before."""
+    grad, level, dual_level, stack, hooks = before
+    interrupted = not isinstance(error, Exception) or isinstance(error.__context__, KeyboardInterrupt)
+    if interrupted or _modes() != before:
+        # A block that was entered and not begun ends when its frame is gone, and must not do so later.
+        traceback.clear_frames(error.__traceback__)
+        while torch._C._len_torch_dispatch_stack() > stack:
+            torch._C._pop_torch_dispatch_stack(None)
+        if get_dynamic_layer_stack_depth() > level:
+            pop_dynamic_layer_stack_and_undo_to_depth(level)
+        with suppress(RuntimeError):  # where there is none: what Python counts may be one behind
+            torch._C._exit_dual_level(level=dual_level + 1)
+        forward_ad._current_level = dual_level
+        if hooks:
+            torch._C._autograd._saved_tensors_hooks_enable()
+        torch._C._set_grad_enabled(grad)
+    # Torch ends a level that a Ctrl-C kept from beginning, and then complains of that.
+    caused = isinstance(error, RuntimeError) and isinstance(error.__context__, KeyboardInterrupt)
+    return error.__context__ if caused and error.__context__ else error
 
 
 _library = torch.library.Library("funcnn", "DEF")

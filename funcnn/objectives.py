@@ -1,11 +1,27 @@
 """Objectives: what is minimised. A layer and a loss make one; so does any function of (params, batch)."""
 
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
 import torch
 from torch import Tensor
 
-from .errors import InputError, check_batch, describe
-from .models import apply, params_rule
-from .types import Batch, Known, Layer, Loss, Objective, Params
+from . import tree
+from .errors import (
+    InputError,
+    check_batch,
+    check_pair,
+    check_params,
+    check_tensor,
+    check_value,
+    describe,
+    is_floating,
+    of_call,
+)
+from .layers.combine import apply, by_summands, params_rule, ran
+from .layers.factors import Summands
+from .losses import Mean, MeanSlopes, check_labels
+from .types import Batch, ForwardRule, Layer, Loss, LossRule, Objective, Params, Residuals, name
 
 
 def pair(batch: Batch) -> tuple[Tensor, Tensor]:
@@ -14,6 +30,80 @@ def pair(batch: Batch) -> tuple[Tensor, Tensor]:
         raise InputError("batch", describe(batch), "a pair (inputs, targets)")
     inputs, targets = batch
     return inputs, targets
+
+
+class Composed(NamedTuple):
+    """The value of a loss of the outputs of a layer, a function of (params, batch): of forward rules alone."""
+
+    layer: ForwardRule
+    loss: LossRule
+
+    def __call__(self, params: Params, batch: Batch) -> Tensor:
+        """L = loss(layer(params, inputs), targets)."""
+        inputs, targets = pair(batch)
+        return evaluated(self.loss, ran(self.layer, params, inputs)[0], targets)[0]
+
+    def __repr__(self) -> str:
+        """Both of them."""
+        return f"supervised({name(self.layer)}, {name(self.loss)})"
+
+
+class Backpropagated(NamedTuple):
+    """The value and the hand-derived gradient of the same: the loss gives dL/doutputs, the layer pulls it back."""
+
+    layer: Layer
+    loss: Loss
+
+    def __call__(self, params: Params, batch: Batch) -> tuple[Tensor, Params]:
+        """(params, batch) -> (value, grads)."""
+        inputs, targets = pair(batch)
+        outputs, residuals = ran(self.layer.forward, params, inputs)
+        value, kept = evaluated(self.loss.forward, outputs, targets)
+        return value, params_rule(self.layer.backward)(residuals, self.loss.backward(kept))
+
+    def by_samples(self) -> Callable[[Params, Batch], tuple[Tensor, Summands]]:
+        """The values (N,) and the gradients of the samples, by one backward pass: (params, batch) -> (values, summands).
+
+        Row n of dL/doutputs, before the mean, is what sample n alone would give; see `layers.factors`.
+        """
+        layer: Any = by_summands(self.layer)
+
+        def values_and_summands(params: Params, batch: Batch) -> tuple[Tensor, Summands]:
+            inputs, targets = pair(batch)
+            outputs, residuals = ran(layer.forward, params, inputs)
+            values, doutputs = self._terms(outputs, targets)
+            return values, layer.backward.summands(residuals, doutputs)
+
+        return values_and_summands
+
+    def _terms(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        forward, backward = self.loss
+        if isinstance(forward, Mean) and isinstance(backward, MeanSlopes):
+            values, residuals = forward.each(outputs, targets)
+            return values, backward.each(residuals)
+
+        def alone(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+            value, residuals = evaluated(forward, outputs[None], tree.map(lambda leaf: leaf[None], targets))
+            return value, backward(residuals).squeeze(0)
+
+        mapped: tuple[Tensor, Tensor] = torch.func.vmap(alone)(outputs, targets)
+        return mapped
+
+    def __repr__(self) -> str:
+        """Both of them."""
+        return f"supervised({self.layer!r}, {self.loss!r})"
+
+
+def evaluated(forward: LossRule, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Residuals]:
+    """What the forward rule of a loss returns. Raises InputError where that is no scalar with its residuals."""
+    try:
+        result: tuple[Tensor, Residuals] = forward(outputs, targets)
+    except TypeError as error:
+        raise of_call("loss.forward(outputs, targets)", error, 2) from None
+    check_pair("loss.forward(outputs, targets)", result, "(value, residuals)")
+    if not (isinstance(result[0], Tensor) and result[0].is_complex()):
+        check_value("loss.forward(outputs, targets)[0]", result[0])
+    return result
 
 
 def supervised(layer: Layer, loss: Loss) -> Objective:
@@ -29,19 +119,7 @@ def supervised(layer: Layer, loss: Loss) -> Objective:
     for place, part, kind, needs in (("layer", layer, Layer, "mlp([4, 3])"), ("loss", loss, Loss, "half_squared_error()")):
         if not isinstance(part, kind):
             raise InputError(f"supervised({place})", describe(part), f"a {kind.__name__}, such as {needs}")
-    gradient = params_rule(layer)
-
-    def value(params: Params, batch: Batch) -> Tensor:
-        inputs, targets = pair(batch)
-        return loss.forward(apply(layer, params, inputs), targets)[0]
-
-    def value_and_grad(params: Params, batch: Batch) -> tuple[Tensor, Params]:
-        inputs, targets = pair(batch)
-        outputs, residuals = layer.forward(params, inputs)
-        loss_value, loss_residuals = loss.forward(outputs, targets)
-        return loss_value, gradient(residuals, loss.backward(loss_residuals))
-
-    return Objective(value, value_and_grad, Known((value, value_and_grad), {"parts": (layer, loss)}))
+    return Objective(Composed(layer.forward, loss.forward), Backpropagated(layer, loss))
 
 
 def accuracy(layer: Layer, params: Params, batch: Batch) -> Tensor:
@@ -51,16 +129,27 @@ def accuracy(layer: Layer, params: Params, batch: Batch) -> Tensor:
     logits or probabilities (N, C), decided by the largest, with integer labels (N,).
 
     Raises:
-        InputError: targets of another shape or dtype, no samples, or whatever the layer refuses.
+        InputError: targets of another shape or dtype, or no classes; outputs that are NaN; no samples, or whatever the
+            layer refuses.
     """
+    check_params(params)
     check_batch(batch)
     inputs, targets = pair(batch)
+    check_tensor("batch[0]", inputs)
     outputs = apply(layer, params, inputs)
+    if not is_floating(outputs) or outputs.ndim != 2 or not outputs.shape[1]:
+        raise InputError("outputs", describe(outputs), "outputs of shape (N, C)")
     one = outputs.shape[1] == 1
     if targets.shape != outputs.shape[:1] and not (one and targets.shape == outputs.shape):
         raise InputError("targets", describe(targets), f"shape {tuple(outputs.shape[:1])}")
     if not one and targets.dtype != torch.int64:
         raise InputError("targets", describe(targets), "class labels of int64")
+    if outputs.isnan().any():
+        raise InputError("outputs", "NaN", "numbers to decide by")
+    if one and not ((targets == 0) | (targets == 1)).all():
+        raise InputError("targets", "other values", "0 or 1")
+    if not one:
+        check_labels(outputs, targets)
     predicted = (outputs > 0.5).reshape(targets.shape) if one else outputs.argmax(1)
     correct: Tensor = predicted == targets
     return correct.double().mean()

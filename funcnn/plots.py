@@ -6,8 +6,8 @@ dashes that tell them apart in print.
 """
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 from matplotlib import colormaps
@@ -17,10 +17,6 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodF
 from torch import Tensor
 
 from .errors import InputError
-
-if TYPE_CHECKING:
-    from .checking import Report
-    from .fit import History
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
@@ -114,47 +110,49 @@ def images(axis: Any, pictures: Tensor, *, rows: Sequence[str] = (), columns: Se
         ticks.set_ticks(range(len(names)), names)
 
 
-def plot_history(history: "History") -> Figure:
+def plot_history(losses: Tensor, epoch_ends: Sequence[int], evaluations: Mapping[str, Sequence[float]]) -> Figure:
     """The loss of every step and its mean per epoch; beside it, where there are any, the evaluations per epoch."""
-    drawing, axes = figure(2 if history.evaluations else 1)
-    losses = history.losses.detach().cpu().double()
+    drawing, axes = figure(2 if evaluations else 1)
+    losses = losses.detach().cpu().double()
     steps = range(1, len(losses) + 1)
-    starts = [0, *history.epoch_ends[:-1]]
-    means = [losses[start:end].mean().item() for start, end in zip(starts, history.epoch_ends, strict=True)]
+    starts = [0, *epoch_ends[:-1]]
+    means = [losses[start:end].mean().item() for start, end in zip(starts, epoch_ends, strict=True)]
     axes[0].plot(steps, losses, color=COLORS[0], alpha=0.3, linewidth=0.8, label="each step")
-    axes[0].plot(history.epoch_ends, means, color=COLORS[0], marker=".", label="mean of each epoch")
+    axes[0].plot(epoch_ends, means, color=COLORS[0], marker=".", label="mean of each epoch")
     axes[0].set(xlabel="step", ylabel="training loss")
     if (losses > 0).all():
         log_scale(axes[0])
     axes[0].legend(frameon=False)
-    for (name, numbers), color, dash in zip(history.evaluations.items(), COLORS * 9, DASHES * 9, strict=False):
+    for (name, numbers), color, dash in zip(evaluations.items(), COLORS * 9, DASHES * 9, strict=False):
         axes[1].plot(range(1, len(numbers) + 1), numbers, color=color, linestyle=dash, marker=".", label=name)
-    if history.evaluations:
+    if evaluations:
         axes[1].set(xlabel="epoch", ylabel="evaluation")
         axes[1].legend(frameon=False)
     return drawing
 
 
-def plot_check(report: "Report") -> Figure:
-    """The error of every leaf beside what is allowed; and, where a batch disagrees, the error of each sample's gradient."""
-    names, findings = list(report.leaves), list(report.leaves.values())
-    drawing, axes = figure(1 if report.samples is None else 2, height=1.6 + 0.3 * len(names))
+def plot_check(names: Sequence[str], found: Sequence[tuple[str, float, float]], samples: Tensor | None) -> Figure:
+    """The error of every leaf beside what is allowed; and, where a batch disagrees, the error of each sample's gradient.
+
+    `found` are the verdict, the error and what is allowed for each name, `samples` errors of shape (N, names).
+    """
+    drawing, axes = figure(1 if samples is None else 2, height=1.6 + 0.3 * len(names))
     rows = range(len(names))
-    allowed = [finding.allowed for finding in findings]
-    shown = [finding.error if 0 < finding.error < math.inf else math.nan for finding in findings]
+    verdicts, errors, allowed = zip(*found, strict=True)
+    shown = [error if 0 < error < math.inf else math.nan for error in errors]
     least = min([x for x in (*shown, *allowed) if x > 0] or [1e-16]) / 10
     marks = {"ok": "o", "wrong": "X", "kink": "^", "unreliable": "s"}
     for (verdict, mark), color in zip(marks.items(), (COLORS[0], COLORS[1], COLORS[2], COLORS[6]), strict=True):
-        own = [i for i in rows if findings[i].verdict == verdict]
+        own = [i for i in rows if verdicts[i] == verdict]
         if own:  # what is exactly 0 stands at the left edge, what is infinite at the right
-            x = [least if findings[i].error == 0 else min(findings[i].error, 10.0) for i in own]
+            x = [least if errors[i] == 0 else min(errors[i], 10.0) for i in own]
             axes[0].plot(x, own, mark, color=color, label=verdict)
     axes[0].plot(allowed, rows, "|", color="black", markersize=14, label="allowed")
     axes[0].set(xscale="log", xlim=(least / 2, 20), xlabel="relative error of the gradient", ylim=(len(names) - 0.5, -0.5))
     axes[0].set_yticks(rows, names)
     drawing.legend(frameon=False, fontsize="small", loc="outside lower left", ncols=5)
-    if report.samples is not None:
-        heat_map(axes[1], report.samples, label="relative error", scale="log", columns=names)
+    if samples is not None:
+        heat_map(axes[1], samples, label="relative error", scale="log", columns=names)
         axes[1].set(ylabel="sample")
         for name in axes[1].get_xticklabels():
             name.set(rotation=30, ha="right", rotation_mode="anchor")

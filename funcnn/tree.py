@@ -4,9 +4,7 @@ Every function goes through optree with `None` as a leaf, so that a forgotten `N
 that leaves of one tree always pair with the right leaves of another (torch's own pytree orders dicts differently).
 """
 
-import builtins
 from collections.abc import Callable
-from operator import attrgetter
 from typing import Any
 
 import optree
@@ -14,15 +12,19 @@ import torch
 from torch import Tensor
 
 from . import kernels
-from .errors import check_like, check_params
+from .errors import FLOATING, InputError, check_like, check_params, check_tensor, flattened
 from .types import Tree
-
-SHAPE, KIND = attrgetter("shape"), attrgetter("shape", "dtype")
 
 
 def map(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
-    """The tree of function(leaf, *other_leaves). Raises ValueError where the structures differ."""
-    return optree.tree_map(function, tree, *others, none_is_leaf=True)
+    """The tree of function(leaf, *other_leaves). Raises InputError where the structures differ."""
+    try:
+        return optree.tree_map(function, tree, *others, none_is_leaf=True)
+    except (ValueError, TypeError, AttributeError):
+        for other in others:
+            if not same_structure(tree, other):
+                raise InputError("tree.map(function, tree, *others)", _spec(other), f"the tree {_spec(tree)}") from None
+        raise
 
 
 def leaves(tree: Tree) -> list[Any]:
@@ -55,7 +57,20 @@ def paths(tree: Tree, root: str = "params") -> list[str]:
 
 def same_structure(tree: Tree, other: Tree) -> bool:
     """Whether the trees differ in their leaves at most."""
-    return bool(optree.tree_structure(tree, none_is_leaf=True) == optree.tree_structure(other, none_is_leaf=True))
+    return bool(_spec(tree) == _spec(other))
+
+
+def arranged(tree: Tree, like: Tree) -> Tree:
+    """The leaves of a tree in the containers of another: a dict's by their keys, whatever its type and order.
+
+    A rule returns plain dicts, and parameters may be OrderedDicts. Raises ValueError where the trees differ in more.
+    """
+    spec = _spec(like)
+    return spec.unflatten(spec.flatten_up_to(tree))
+
+
+def _spec(tree: Tree) -> Any:
+    return optree.tree_structure(tree, none_is_leaf=True)
 
 
 def zeros_like(tree: Tree) -> Tree:
@@ -75,35 +90,42 @@ def add(tree: Tree, other: Tree, place: str = "other") -> Tree:
 
 def add_scaled(tree: Tree, scale: float, other: Tree, place: str = "other") -> Tree:
     """The point x + a y. Raises InputError as `add`."""
-    xs, ys, unflatten = _aligned(tree, other, place, KIND)
+    xs, ys, unflatten = _aligned(tree, other, place, exactly=True)
     return unflatten(kernels.add_scaled(xs, scale, ys))
 
 
+def moved(tree: Tree, scale: float, other: Tree) -> Tree:
+    """The point x + a y of trees that are known to be alike, as a provider's gradient is like its parameters."""
+    xs, spec = flattened(tree)
+    return spec.unflatten(kernels.add_scaled(xs, scale, spec.flatten_up_to(other)))
+
+
 def dot(tree: Tree, other: Tree) -> Tensor:
-    """<x, y>, the sum over all leaves, shape (). Raises InputError as `add`."""
+    """<x, y>, the sum over all leaves, shape (). Integers are multiplied as float64. Raises InputError as `add`."""
     xs, ys, _ = _aligned(tree, other)
-    products = [(x * y).sum() for x, y in zip(xs, ys, strict=True)]
+    products = [(_exact(x) * _exact(y)).sum() for x, y in zip(xs, ys, strict=True)]
     return torch.stack(products).sum() if products else torch.zeros(())
 
 
 def max_difference(tree: Tree, other: Tree) -> Tensor:
     """The largest |x_i - y_i| over all entries of all leaves, shape (). Raises InputError as `add`."""
     xs, ys, _ = _aligned(tree, other)
-    differences = [(x - y).abs().max() for x, y in zip(xs, ys, strict=True) if x.numel()]
+    differences = [(_exact(x) - _exact(y)).abs().max() for x, y in zip(xs, ys, strict=True) if x.numel()]
     return torch.stack(differences).max() if differences else torch.zeros(())
 
 
+def _exact(x: Tensor) -> Tensor:
+    """Small integers wrap around where they are subtracted, and booleans cannot be."""
+    return x if x.dtype in FLOATING or x.is_complex() else x.double()
+
+
 def _aligned(
-    tree: Tree, other: Tree, place: str = "other", kind: Callable[[Tensor], Any] = SHAPE
+    tree: Tree, other: Tree, place: str = "other", exactly: bool = False
 ) -> tuple[list[Tensor], list[Tensor], Callable[[list[Any]], Tree]]:
     """The leaves of two trees, pair by pair, and the function that builds such a tree again: nothing is broadcast."""
-    xs, spec = optree.tree_flatten(tree, none_is_leaf=True)
-    ys, other_spec = optree.tree_flatten(other, none_is_leaf=True)
-    try:
-        agree = spec == other_spec and list(builtins.map(kind, xs)) == list(builtins.map(kind, ys))
-    except AttributeError:
-        agree = False
-    if not agree:
+    for path, leaf in zip(paths(tree, "tree"), leaves(tree), strict=True) if not exactly else ():
+        check_tensor(path, leaf)
+    if exactly:
         check_params(tree)
-        check_like(place, other, tree)
-    return xs, ys, spec.unflatten
+    ys, spec = check_like(place, other, tree, exactly)
+    return flattened(tree)[0], ys, spec.unflatten

@@ -4,19 +4,37 @@ One idea runs through all of them: *a gradient is an argument*. An `Objective` s
 objective together with one way to differentiate it; the optimizers and the loop see only the `StepFn`, so hand-derived
 rules, `torch.func.grad`, classic autograd and finite differences can be swapped for one another anywhere.
 
-The legend of every shape: N samples in a batch, D features in, H features out, C classes.
+A function may know more of itself than what it computes: how to do without a part of it, or what changes when one number
+moves. Such a function is a *callable record*, a NamedTuple with `__call__`, and whoever replaces the function replaces what
+was known of it. A plain function says nothing, and everything works with it: slower, never different.
+
+The legend of every shape: N samples in a batch, T tokens, D features in, H features out, C classes.
 """
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from torch import Generator, Tensor, device, dtype
+
+from .errors import called, check_pair
 
 Tree: TypeAlias = Any  # nested dict / tuple / NamedTuple; Python cannot yet say this and keep `params["w"]` typed
 Params: TypeAlias = Tree  # leaves are floating tensors; () where there are none, never None
 Residuals: TypeAlias = Tree  # what forward keeps for backward: leaves are tensors
 State: TypeAlias = Tree  # what an optimizer remembers between steps
 Batch: TypeAlias = Tree  # every leaf has the same leading axis N; supervised learning: (inputs, targets)
+
+A = TypeVar("A", contravariant=True)
+B = TypeVar("B", contravariant=True)
+R = TypeVar("R", covariant=True)
+
+
+def name(function: Callable[..., Any]) -> str:
+    """What a function is called: a record prints itself, and a function made in another is called after that one."""
+    if isinstance(function, tuple):
+        return repr(function)
+    maker, inside, _ = getattr(function, "__qualname__", repr(function)).rpartition(".<locals>.")
+    return f"{maker}(...)" if inside else getattr(function, "__qualname__", repr(function))
 
 
 class Init(Protocol):
@@ -26,120 +44,124 @@ class Init(Protocol):
         """The same generator state gives the same bits."""
 
 
+@runtime_checkable
+class Rule(Protocol[A, B, R]):
+    """A function of two arguments, or a record that can be called as one."""
+
+    def __call__(self, first: A, second: B, /) -> R:
+        """The result; nothing that it is given is changed."""
+
+
+@runtime_checkable
+class LossPullback(Protocol):
+    """The gradient that a loss sends back, residuals -> doutputs."""
+
+    def __call__(self, residuals: Residuals, /) -> Tensor:
+        """The gradient of the mean over the batch."""
+
+
+@runtime_checkable
 class Update(Protocol):
     """Turns gradients into updates, to be added to the parameters."""
 
-    def __call__(self, grads: Params, state: State, *, params: Params) -> tuple[Params, State]:
+    def __call__(self, grads: Params, state: State, /, params: Params) -> tuple[Params, State]:
         """Neither the gradients nor the state are changed."""
 
 
-class Known(NamedTuple):
-    """Facts about certain functions, for algorithms that know a shorter way with them: for speed and never for meaning.
-
-    They are kept with the very functions they are about. Who replaces a function (`layer._replace(backward=mine)`) gets
-    no shortcut that belongs to another.
-    """
-
-    of: tuple[Callable[..., Any] | None, ...]
-    facts: dict[str, Any]
-
-    def get(self, name: str, of: tuple[Callable[..., Any] | None, ...]) -> Any:
-        """The fact of that name, or None if there is none about these functions."""
-        return self.facts.get(name) if self.of == of else None
-
-
-NOTHING = Known((), {})
+ForwardRule: TypeAlias = Rule[Params, Tensor, tuple[Tensor, Residuals]]  # (params, x) -> (y, residuals)
+Pullback: TypeAlias = Rule[Residuals, Tensor, tuple[Params, Tensor]]  # (residuals, dy) -> (dparams, dx)
+LossRule: TypeAlias = Rule[Tensor, Tensor, tuple[Tensor, Residuals]]  # (outputs, targets) -> (value, residuals)
+ValueFn: TypeAlias = Rule[Params, Batch, Tensor]  # (params, batch) -> scalar
+GradientFn: TypeAlias = Rule[Params, Batch, tuple[Tensor, Params]]  # (params, batch) -> (scalar, grads)
 
 
 class Layer(NamedTuple):
     """A pure function of (params, x), and its hand-derived pullback."""
 
     init: Init
-    forward: Callable[[Params, Tensor], tuple[Tensor, Residuals]]
-    backward: Callable[[Residuals, Tensor], tuple[Params, Tensor]]
-    known: Known = NOTHING
+    forward: ForwardRule
+    backward: Pullback
 
-    @property
-    def backward_params(self) -> Callable[[Residuals, Tensor], Params] | None:
-        """`backward` without dx, for the first layer of a network: nobody trains the data."""
-        rule: Callable[[Residuals, Tensor], Params] | None = self.known.get("backward_params", (self.forward, self.backward))
-        return rule
+    def __call__(self, params: Params, x: Tensor) -> Tensor:
+        """The output y alone."""
+        result = called("layer.forward(params, x)", self.forward, params, x)
+        check_pair("forward(params, x)", result, "(y, residuals)")
+        y: Tensor = result[0]
+        return y
 
-    @property
-    def structure(self) -> "Structure":
-        """What is known of the layer.
-
-        "dense" (y = x w + b with these parameters), "elementwise" (y_ij = f(x_ij), no parameters), the tuple of layers
-        that a `serial` runs one after the other, or None: nothing.
-        """
-        structure: Structure = self.known.get("structure", (self.forward, self.backward))
-        return structure
-
-
-Structure: TypeAlias = Literal["dense", "elementwise"] | tuple[Layer, ...] | None
+    def __repr__(self) -> str:
+        """What made it, such as dense(64, 32), as long as both of its rules are of that."""
+        forward, backward = name(self.forward), name(self.backward)
+        return forward if forward == backward else f"Layer(forward={forward}, backward={backward})"
 
 
 class Loss(NamedTuple):
     """The same pair, ending in a scalar: the mean over the batch."""
 
-    forward: Callable[[Tensor, Tensor], tuple[Tensor, Residuals]]
-    backward: Callable[[Residuals], Tensor]
-    known: Known = NOTHING
+    forward: LossRule
+    backward: LossPullback
 
-    @property
-    def terms(self) -> Callable[[Tensor, Tensor], tuple[Tensor, Residuals]] | None:
-        """`forward` before the mean: (outputs, targets) -> (values (N,), residuals)."""
-        rule: Callable[[Tensor, Tensor], tuple[Tensor, Residuals]] | None
-        rule = self.known.get("terms", (self.forward, self.backward))
-        return rule
-
-    @property
-    def slopes(self) -> Callable[[Residuals], Tensor] | None:
-        """`backward` before the mean: residuals -> doutputs, whose row n is what sample n alone would give."""
-        rule: Callable[[Residuals], Tensor] | None = self.known.get("slopes", (self.forward, self.backward))
-        return rule
+    def __repr__(self) -> str:
+        """What made it, as of a Layer."""
+        forward, backward = name(self.forward), name(self.backward)
+        return forward if forward == backward else f"Loss(forward={forward}, backward={backward})"
 
 
 class Objective(NamedTuple):
     """What is minimised, and its hand-derived gradient where there is one."""
 
-    value: Callable[[Params, Batch], Tensor]
-    value_and_grad: Callable[[Params, Batch], tuple[Tensor, Params]] | None = None
-    known: Known = NOTHING
-
-    @property
-    def parts(self) -> tuple[Layer, Loss] | None:
-        """The layer and the loss that a `supervised` one was made of."""
-        parts: tuple[Layer, Loss] | None = self.known.get("parts", (self.value, self.value_and_grad))
-        return parts
+    value: ValueFn
+    value_and_grad: GradientFn | None = None
 
 
 class StepFn(NamedTuple):
     """A gradient provider bound to an objective; calling it is `value_and_grad`.
 
-    `value` stands apart so that a line search never pays for a gradient. An optimizer receives the same pair with the
-    batch already bound: functions of the parameters alone.
+    `value` stands apart so that a line search never pays for a gradient.
     """
 
-    value: Callable[..., Tensor]
-    value_and_grad: Callable[..., tuple[Tensor, Params]]
-    known: Known = NOTHING
+    value: ValueFn
+    value_and_grad: GradientFn
 
-    def __call__(self, *arguments: Tree) -> tuple[Tensor, Params]:
+    def __call__(self, params: Params, batch: Batch) -> tuple[Tensor, Params]:
         """(params, batch) -> (value, grads)."""
-        return self.value_and_grad(*arguments)
+        return self.value_and_grad(params, batch)
 
-    @property
-    def objective(self) -> Objective | None:
-        """What a provider of this library differentiates."""
-        objective: Objective | None = self.known.get("objective", (self.value, self.value_and_grad))
-        return objective
+    def __repr__(self) -> str:
+        """The provider and what it differentiates, where the gradient says so."""
+        return name(self.value_and_grad)
 
-    @property
-    def per_sample(self) -> Callable[..., tuple[Tensor, Params]] | None:
-        """What vmapping `value_and_grad` over batches of one would give: values (N,) and gradients with a leading N."""
-        rule: Callable[..., tuple[Tensor, Params]] | None = self.known.get("per_sample", (self.value, self.value_and_grad))
-        return rule
+
+class At(NamedTuple):
+    """A step function at one batch, a function of the parameters alone: what an optimizer is handed."""
+
+    step_fn: StepFn
+    batch: Batch
+
+    def value(self, params: Params) -> Tensor:
+        """The value alone."""
+        return self.step_fn.value(params, self.batch)
+
+    def value_and_grad(self, params: Params) -> tuple[Tensor, Params]:
+        """The value and its gradient."""
+        return self.step_fn.value_and_grad(params, self.batch)
+
+    def __call__(self, params: Params) -> tuple[Tensor, Params]:
+        """Params -> (value, grads)."""
+        return self.step_fn.value_and_grad(params, self.batch)
+
+    def __repr__(self) -> str:
+        """The step function, and the shapes of the batch in place of its numbers."""
+        shapes = _shapes(self.batch)
+        return f"At({self.step_fn!r}, batch={shapes})"
+
+
+def _shapes(batch: Batch) -> str:
+    if isinstance(batch, Tensor):
+        return f"{tuple(batch.shape)}"
+    if isinstance(batch, dict):
+        return f"{{{', '.join(f'{key!r}: {_shapes(part)}' for key, part in batch.items())}}}"
+    return f"({', '.join(map(_shapes, batch))})" if isinstance(batch, (tuple, list)) else repr(batch)
 
 
 class Step(NamedTuple):
@@ -155,19 +177,10 @@ class Transformation(NamedTuple):
 
     init: Callable[[Params], State]
     update: Update
-    known: Known = NOTHING
-
-    @property
-    def move(self) -> Callable[[Params, Params, State], tuple[Params, State]] | None:
-        """`update` and the addition to the parameters in one pass: (params, grads, state) -> (params, state)."""
-        rule: Callable[[Params, Params, State], tuple[Params, State]] | None = self.known.get(
-            "move", (self.init, self.update)
-        )
-        return rule
 
 
 class Optimizer(NamedTuple):
     """Chooses the points at which it evaluates, so it is handed the function itself: step(at, params, state)."""
 
     init: Callable[[Params], State]
-    step: Callable[[StepFn, Params, State], Step]
+    step: Callable[[At, Params, State], Step]

@@ -49,6 +49,13 @@ def _same_leaf(x, y):
     return x.dtype == y.dtype and x.shape == y.shape and torch.equal(x.nan_to_num(), y.nan_to_num())
 
 
+def one_by_one(function, batch):
+    """What a function of batches returns for each sample alone, stacked."""
+    count = len(fn.tree.leaves(batch)[0])
+    alone = [function(fn.tree.map(lambda leaf, n=n: leaf[n : n + 1], batch)) for n in range(count)]
+    return fn.tree.map(lambda *leaves: torch.stack(leaves), *alone)
+
+
 def numerical_gradient(function, x):
     """Central differences of a scalar function, one entry after another, with none of the library's code."""
     h, flat, slopes = torch.finfo(x.dtype).eps ** (1 / 3), x.flatten(), []
@@ -77,8 +84,8 @@ def classifier(sizes=(3, 4, 2), activation=fn.tanh, seed=0, count=8):
 
 
 def says(error, place, found, needed):
-    """Whether the error is both kinds and its message `place: got ... found ..., needs ... needed ...`."""
+    """Whether the error is one and its message `place: got ... found ..., needs ... needed ...`."""
     got, _, needs = str(error).removeprefix(f"{place}: got ").partition(", needs ")
-    assert isinstance(error, ValueError) and isinstance(error, TypeError)
+    assert isinstance(error, ValueError)
     assert str(error).startswith(f"{place}: got ") and found in got and needed in needs, str(error)
     return True

@@ -1,8 +1,9 @@
 import math
 
+import numpy as np
 import pytest
 import torch
-from helpers import normal, says, seeded
+from helpers import normal, same_bits, says, seeded
 
 import funcnn as fn
 
@@ -13,27 +14,6 @@ ENTROPY, SUM = fn.softmax_cross_entropy(), fn.Objective(lambda w, x: w.sum())
 
 def loss_of(loss, outputs, targets):
     return lambda: loss.forward(outputs, targets)
-
-
-NO_RATE = {"negative": -0.1, "NaN": math.nan, "infinite": math.inf, "a string": "0.1", "None": None, "True": True}
-TAKE_LR = {
-    "sgd": fn.sgd,
-    "momentum": fn.momentum,
-    "nesterov": fn.nesterov,
-    "rmsprop": fn.rmsprop,
-    "adam": fn.adam,
-    "line_search": fn.line_search,
-    "exact_line_search": fn.exact_line_search,
-    "bfgs": fn.bfgs,
-}
-
-
-@pytest.mark.parametrize("optimizer", TAKE_LR)
-@pytest.mark.parametrize("name", NO_RATE)
-def test_every_optimizer_refuses_what_is_no_learning_rate(optimizer, name):
-    with pytest.raises(fn.InputError) as caught:
-        TAKE_LR[optimizer](NO_RATE[name])
-    assert says(caught.value, "lr", repr(NO_RATE[name]) if name != "True" else "", "a number of at least")
 
 
 # the call: (a function without arguments, the place, what was found, what is needed)
@@ -86,7 +66,22 @@ CALLS = {
         "a function",
         "relu() and not relu",
     ),
-    "a bound of 0": (lambda: fn.per_sample_clip(SUM, 0.0), "max_norm", "0.0", "at least"),
+    "an lr beyond every float": (lambda: fn.sgd(10**400), "lr", "a int", "a number of at least 0"),
+    "a width beyond every tensor": (lambda: fn.dense(2**70, 3), "in_features", str(2**70), "positive integer"),
+    "more evaluations than can be counted": (
+        lambda: fn.bfgs(max_evaluations=2**70),
+        "max_evaluations",
+        str(2**70),
+        "positive integer",
+    ),
+    "a seed beyond a generator's": (
+        lambda: fn.check(fn.func_grad(SUM), torch.ones(2), seed=2**70),
+        "seed",
+        str(2**70),
+        "from 0 to 2^63 - 1",
+    ),
+    "a negative seed": (lambda: fn.check_vjp(fn.tanh(), ((), torch.ones(2)), seed=-1), "seed", "-1", "from 0"),
+    "a bound of 0": (lambda: fn.per_sample_clip(fn.func_grad(SUM), 0.0), "max_norm", "0.0", "at least"),
     "logits in a row": (loss_of(ENTROPY, torch.ones(3), torch.zeros(3).long()), "outputs", "(3,)", "(N, C)"),
     "labels in a list": (loss_of(ENTROPY, torch.ones(2, 2), [0, 1]), "targets", "a list", "class labels"),
     "no derived gradient": (
@@ -110,3 +105,38 @@ def test_the_error_names_the_place_what_it_got_and_what_it_needs(name):
     with pytest.raises(fn.InputError) as caught:
         call()
     assert says(caught.value, *message)
+
+
+# name: (a call with a number of NumPy, the same call with Python's)
+NUMPY = {
+    "counts": (lambda: fn.dense(np.int32(3), np.uint8(2)), lambda: fn.dense(3, 2)),
+    "sizes": (lambda: fn.mlp([np.int64(3), np.int16(2)]), lambda: fn.mlp([3, 2])),
+    "sizes in an array": (lambda: fn.mlp(tuple(np.array([3, 4, 2]))), lambda: fn.mlp([3, 4, 2])),
+}
+
+
+@pytest.mark.parametrize("name", NUMPY)
+def test_numbers_of_numpy_are_numbers(name):
+    ours, theirs = (make() for make in NUMPY[name])
+    assert same_bits(ours.init(seeded()), theirs.init(seeded()))
+
+
+@pytest.mark.parametrize("seed", [np.int64(3), np.uint8(3)])
+def test_seeds_of_numpy_are_seeds(seed):
+    step_fn, w = fn.func_grad(SUM), torch.ones(2)
+    assert str(fn.check(step_fn, w, seed=seed)) == str(fn.check(step_fn, w, seed=3))
+
+
+@pytest.mark.parametrize("number", [np.float64(0.1), np.float32(0.1), np.float16(0.1)])
+def test_scales_clips_steps_and_norms_may_be_of_numpy(number):
+    x, t, plain = normal(4, 3), torch.arange(4) % 3, float(number)
+    for ours, theirs in (
+        (fn.mean_squared_error(number).forward(x, x + 1), fn.mean_squared_error(plain).forward(x, x + 1)),
+        (
+            fn.softmax_cross_entropy(clip=number).backward(fn.softmax_cross_entropy(clip=number).forward(x, t)[1]),
+            fn.softmax_cross_entropy(clip=plain).backward(fn.softmax_cross_entropy(clip=plain).forward(x, t)[1]),
+        ),
+        (fn.finite_difference(SUM, step=number)(x, x), fn.finite_difference(SUM, step=plain)(x, x)),
+        (fn.per_sample_clip(fn.func_grad(SUM), number)(x, x), fn.per_sample_clip(fn.func_grad(SUM), plain)(x, x)),
+    ):
+        assert same_bits(ours, theirs)

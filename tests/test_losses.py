@@ -2,67 +2,116 @@ import math
 
 import pytest
 import torch
-from helpers import assert_close, labels, normal, numerical_gradient, seeded
-from hypothesis import given
-from hypothesis import strategies as st
+from helpers import assert_close, labels, numerical_gradient, one_by_one, same_bits
+from tables import LOSSES, REALS, WANTED
 
 import funcnn as fn
 
-
-def reals(n, h, seed, dtype):
-    return normal(n, h, seed=seed, dtype=dtype), normal(n, h, seed=seed + 1, dtype=dtype)
-
-
-def probabilities(n, h, seed, dtype):
-    p, y = (0.05 + 0.9 * torch.rand(2, n, h, generator=seeded(seed), dtype=torch.float64)).to(dtype)
-    return p, y
-
-
-def classes(n, h, seed, dtype):
-    return 3 * normal(n, h, seed=seed, dtype=dtype), labels(n, h, seed=seed + 1)
-
-
-# name: (loss, outputs and targets that suit it, the same in torch.nn)
-LOSSES = {
-    "half squared error": (
-        fn.half_squared_error(),
-        reals,
-        lambda out, y: torch.nn.MSELoss(reduction="sum")(out, y) / 2 / len(out),
-    ),
-    "mean squared error": (fn.mean_squared_error(), reals, torch.nn.MSELoss()),
-    "scaled squared error": (fn.mean_squared_error(scale=2.5), reals, lambda out, y: 2.5 * torch.nn.MSELoss()(out, y)),
-    "binary cross entropy": (fn.binary_cross_entropy(), probabilities, torch.nn.BCELoss()),
-    "softmax cross entropy": (fn.softmax_cross_entropy(), classes, torch.nn.CrossEntropyLoss()),
-}
 ROUNDING = {torch.float64: 1e-13, torch.float32: 2e-5}
-DIFFERENCES = {torch.float64: 1e-7, torch.float32: 2e-2}
 
 every_loss = pytest.mark.parametrize("name", LOSSES)
-everything = given(
-    n=st.integers(1, 5), h=st.integers(1, 4), seed=st.integers(0, 10**6), dtype=st.sampled_from(list(ROUNDING))
-)
+every_dtype = pytest.mark.parametrize("dtype", ROUNDING)
+
+
+def scene(name, dtype=torch.float64):
+    """(loss, outputs, targets, the same in torch's words)"""
+    row = LOSSES[name]
+    targets = row.targets.to(dtype) if row.targets.is_floating_point() else row.targets
+    return row.loss, row.outputs.to(dtype), targets, row.formula
+
+
+def gradient(loss, outputs, targets):
+    return loss.backward(loss.forward(outputs, targets)[1])
+
+
+@every_dtype
+@every_loss
+def test_the_value_and_its_gradient_are_those_of_the_formula(name, dtype):
+    loss, outputs, targets, formula = scene(name, dtype)
+    for some in (slice(None), slice(1)):
+        value, residuals = loss.forward(outputs[some], targets[some])
+        assert_close(value, formula(outputs[some], targets[some]), ROUNDING[dtype])
+        expected, clip = torch.func.grad(formula)(outputs[some], targets[some]), LOSSES[name].clip
+        expected = expected if clip is None else expected.clamp(-clip, clip)
+        assert_close(loss.backward(residuals), expected, ROUNDING[dtype])
+
+
+@pytest.mark.parametrize("name", [name for name in LOSSES if LOSSES[name].clip is None])
+def test_the_gradient_is_what_differences_of_the_value_see(name):
+    loss, outputs, targets, _ = scene(name)
+    numerical = numerical_gradient(lambda outputs: loss.forward(outputs, targets)[0], outputs)
+    assert_close(gradient(loss, outputs, targets), numerical, 1e-7)
+
+
+@pytest.mark.parametrize("name", [name for name in LOSSES if name != "a user's sum"])
+def test_the_loss_of_a_batch_is_the_mean_of_the_losses_of_its_samples(name):
+    loss, outputs, targets, _ = scene(name)
+    each = one_by_one(lambda batch: loss.forward(*batch)[0], (outputs, targets))
+    assert_close(loss.forward(outputs, targets)[0], each.mean(), 1e-14)
+
+
+@pytest.mark.parametrize("name", [name for name in LOSSES if not name.startswith("a user's")])
+def test_its_terms_and_their_slopes_are_those_of_batches_of_one(name):
+    loss, outputs, targets, _ = scene(name)
+    terms, residuals = loss.forward.each(outputs, targets)
+    assert_close(terms, one_by_one(lambda batch: loss.forward(*batch)[0], (outputs, targets)), 1e-14)
+    slopes = one_by_one(lambda batch: gradient(loss, *batch), (outputs, targets)).squeeze(1)
+    assert_close(loss.backward.each(residuals), slopes, 1e-14)
 
 
 @every_loss
-@everything
-def test_the_value_is_that_of_torch(name, n, h, seed, dtype):
-    loss, draw, expected = LOSSES[name]
-    outputs, targets = draw(n, h, seed, dtype)
-    assert_close(loss.forward(outputs, targets)[0], expected(outputs, targets), ROUNDING[dtype])
+def test_both_halves_can_be_vmapped(name):
+    loss, outputs, targets, _ = scene(name)
+
+    def both(batch):
+        value, residuals = loss.forward(*batch)
+        return value, loss.backward(residuals)
+
+    found = torch.func.vmap(lambda *sample: both(tuple(leaf[None] for leaf in sample)))(outputs, targets)
+    assert_close(found, one_by_one(both, (outputs, targets)), 1e-14)
 
 
 @every_loss
-@everything
-def test_the_gradient_is_that_of_the_value(name, n, h, seed, dtype):
-    loss, draw, _ = LOSSES[name]
-    outputs, targets = draw(n, h, seed, dtype)
-    grad = loss.backward(loss.forward(outputs, targets)[1])
+def test_its_operands_stay_as_they_were_and_the_same_bits_come_again(name):
+    loss, outputs, targets, _ = scene(name)
+    before = fn.tree.clone((outputs, targets))
+    value, residuals = loss.forward(outputs, targets)
+    assert all(isinstance(leaf, torch.Tensor) for leaf in fn.tree.leaves(residuals))
+    kept, grad = fn.tree.clone((value, residuals)), loss.backward(residuals)
+    assert same_bits((outputs, targets), before) and same_bits((value, residuals), kept)
+    assert same_bits(loss.forward(outputs, targets), kept) and same_bits(loss.backward(residuals), grad)
 
-    def value(outputs):
-        return loss.forward(outputs, targets)[0]
 
-    assert_close(grad, torch.func.grad(value)(outputs), ROUNDING[dtype])
-    assert_close(grad, numerical_gradient(value, outputs), DIFFERENCES[dtype])
+def transposed(x):
+    return x.mT.contiguous().mT if x.ndim > 1 else sliced(x)
+
+
+def sliced(x):
+    return x.repeat_interleave(2, -1)[..., ::2]
+
+
+@pytest.mark.parametrize("stride", [transposed, sliced])
+@every_loss
+def test_the_strides_of_its_operands_do_not_matter(name, stride):
+    loss, outputs, targets, _ = scene(name)
+    strided = stride(outputs), stride(targets)
+    assert_close(loss.forward(*strided)[0], loss.forward(outputs, targets)[0], 1e-14)
+    assert_close(gradient(loss, *strided), gradient(loss, outputs, targets), 1e-14)
+
+
+PRINTED = {
+    "half squared error": "half_squared_error()",
+    "scaled squared error": "mean_squared_error(2.5)",
+    "binary cross entropy": "binary_cross_entropy()",
+    "softmax cross entropy": "softmax_cross_entropy()",
+    "clipped cross entropy": "softmax_cross_entropy(clip=0.05)",
+    "a user's": "nothing_known(...)",
+}
+
+
+@pytest.mark.parametrize("name", PRINTED)
+def test_a_loss_prints_as_what_made_it(name):
+    assert repr(LOSSES[name].loss) == PRINTED[name]
 
 
 def test_the_half_squared_error_of_a_sample_has_gradient_prediction_minus_target():
@@ -73,7 +122,7 @@ def test_the_half_squared_error_of_a_sample_has_gradient_prediction_minus_target
 
 @pytest.mark.parametrize("scale", [0.0, 0.5, 1.0, 10.0])
 def test_the_scale_multiplies_the_mean_squared_error_and_its_gradient(scale):
-    outputs, targets = reals(4, 3, 0, torch.float64)
+    outputs, targets = REALS, WANTED
     value, residuals = fn.mean_squared_error().forward(outputs, targets)
     scaled, scaled_residuals = fn.mean_squared_error(scale).forward(outputs, targets)
     assert_close(scaled, scale * value, 1e-15)
@@ -123,18 +172,10 @@ def test_equal_logits_cost_the_logarithm_of_the_number_of_classes(count, expecte
 
 @pytest.mark.parametrize("clip", [0.0, 0.01, 0.1, 10.0])
 def test_clip_limits_the_gradient_and_leaves_the_value(clip):
-    outputs, targets = classes(4, 3, 0, torch.float64)
+    outputs, targets = scene("softmax cross entropy")[1:3]
     plain, clipped = fn.softmax_cross_entropy(), fn.softmax_cross_entropy(clip=clip)
     value, residuals = clipped.forward(outputs, targets)
     assert torch.equal(value, plain.forward(outputs, targets)[0])
     unlimited = plain.backward(plain.forward(outputs, targets)[1])
     assert torch.equal(clipped.backward(residuals), unlimited.clamp(-clip, clip))
     assert clip == 10.0 or not torch.equal(clipped.backward(residuals), unlimited)
-
-
-@every_loss
-def test_the_loss_of_a_batch_is_the_mean_of_the_losses_of_its_samples(name):
-    loss, draw, _ = LOSSES[name]
-    outputs, targets = draw(6, 3, 0, torch.float64)
-    each = [loss.forward(outputs[i : i + 1], targets[i : i + 1])[0] for i in range(6)]
-    assert_close(loss.forward(outputs, targets)[0], torch.stack(each).mean(), 1e-14)

@@ -1,3 +1,4 @@
+from collections import OrderedDict, defaultdict
 from typing import NamedTuple
 
 import pytest
@@ -80,6 +81,56 @@ def test_trees_of_different_structure_do_not_add():
 
 def test_empty_leaves_have_no_difference():
     assert fn.tree.max_difference((torch.zeros(0), torch.ones(1)), (torch.zeros(0), torch.zeros(1))) == 1
+
+
+SMALL = [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64]
+
+
+@pytest.mark.parametrize("dtype", SMALL)
+def test_small_integers_do_not_wrap_around(dtype):
+    # The ends of the range: their difference and their product are beyond it.
+    info = torch.iinfo(dtype)
+    low, high = torch.tensor([info.min, 1]).to(dtype), torch.tensor([info.max, 0]).to(dtype)
+    assert tree.max_difference(low, high) == tree.max_difference(high, low) == float(info.max) - float(info.min)
+    assert tree.dot(high, high) == float(info.max) ** 2 and tree.dot(low, high) == float(info.min) * float(info.max)
+
+
+def test_booleans_are_0_and_1():
+    x, y = torch.tensor([True, False, True]), torch.tensor([True, True, True])
+    assert tree.max_difference(x, y) == 1 and tree.max_difference(x, x) == 0 and tree.dot(x, y) == 2
+
+
+@pytest.mark.parametrize("function", [tree.dot, tree.max_difference])
+def test_kinds_of_numbers_may_differ_but_shapes_may_not(function):
+    assert function({"w": torch.tensor([2])}, {"w": torch.tensor([0.5])}) == (1.0 if function is tree.dot else 1.5)
+    with pytest.raises(fn.InputError, match=r"other\['w'\]: got shape \(1,\) of float64, needs shape \(2,\)"):
+        function({"w": torch.ones(2)}, {"w": torch.ones(1)})
+
+
+WRAPPED = {
+    "a tensor": lambda x: x,
+    "a pair": lambda x: (x, 2 * x),
+    "a pair with more in it": lambda x: ((x, x), 2 * x),
+    "a dict": lambda x: {"w": x, "b": 2 * x},
+    "a dict in a tuple": lambda x: ({"w": x}, ()),
+    "an OrderedDict": lambda x: OrderedDict(w=x, b=2 * x),
+    "an OrderedDict in a tuple": lambda x: (OrderedDict(w=x), ()),
+    "a dict in a dict": lambda x: {"layer": {"w": x}},
+    "an OrderedDict in a dict": lambda x: {"layer": OrderedDict(w=x)},
+    "a defaultdict": lambda x: defaultdict(list, w=x, b=2 * x),
+    "a NamedTuple": lambda x: Pair(x, 2 * x),
+    "nothing": lambda x: (),
+}
+
+
+@pytest.mark.parametrize("after", WRAPPED)
+@pytest.mark.parametrize("before", WRAPPED)
+def test_no_tree_is_taken_for_the_one_before(before, after):
+    x = torch.ones(2)
+    for wrapped in (WRAPPED[before], WRAPPED[after]):
+        total = tree.add(wrapped(x), wrapped(x))
+        assert tree.same_structure(total, wrapped(x)) and same_bits(total, wrapped(2 * x))
+        assert tree.same_structure(tree.moved(wrapped(x), 0.5, wrapped(x)), wrapped(x))
 
 
 def test_ravel_puts_all_entries_in_one_vector_and_back():

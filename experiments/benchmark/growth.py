@@ -9,6 +9,7 @@ from torch import nn
 
 import funcnn as fn
 from experiments.core.classic import classic_step, copy_params
+from experiments.core.scene import products
 from experiments.core.timing import interleaved
 from funcnn.plots import COLORS, figure
 
@@ -61,10 +62,8 @@ def measure(axis: int, samples: int, sizes: list[int], generator: torch.Generato
         "classic": partial(classic_step(module, nn.CrossEntropyLoss(), LR), batch),
     }
     timing = interleaved(sides, rounds=5, slice_seconds=0.01, device=device)
-    weights = [a * b for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
-    flops = 2 * samples * (3 * sum(weights) - weights[0])  # Y, dW and, but for the first layer, dX
-    x = (samples, sizes[0], len(sizes) - 2)[axis]
-    return Point(x, sum(weights) + sum(sizes[1:]), flops, timing.seconds("explicit"), timing.seconds("classic"))
+    x, parameters = (samples, sizes[0], len(sizes) - 2)[axis], sum(leaf.numel() for leaf in fn.tree.leaves(params))
+    return Point(x, parameters, products(params, samples), timing.seconds("explicit"), timing.seconds("classic"))
 
 
 def matmul_rate(device: str) -> float:

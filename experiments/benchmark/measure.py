@@ -21,6 +21,7 @@ class Row(NamedTuple):
     low: float
     high: float
     target: float | None
+    products: float | None = None  # seconds that the matrix products of either side take at the machine's best rate
 
 
 class Race(NamedTuple):
@@ -41,8 +42,11 @@ class Race(NamedTuple):
         target: float | None = None,
         rounds: int = 20,
         per_call: tuple[float, float] = (1, 1),
+        products: float | None = None,
     ) -> Row:
         """Times two functions of no arguments; `per_call` says how much of the work one call of each does.
+
+        `products` are the seconds below which the matrix products of the work hold either side.
 
         Raises:
             RuntimeError: the two results in `same` differ by more than its tolerance, relative to the second's largest.
@@ -55,7 +59,7 @@ class Race(NamedTuple):
         scale = per_call[1] / per_call[0]
         ratio, low, high = (scale * r for r in timing.ratio("ours", "theirs"))
         own, other = timing.seconds("ours") / per_call[0], timing.seconds("theirs") / per_call[1]
-        return Row(section, what, peer, self.threads, own, other, ratio, low, high, target)
+        return Row(section, what, peer, self.threads, own, other, ratio, low, high, target, products)
 
 
 def relative_error(result: Any, expected: Any) -> float:

@@ -35,7 +35,20 @@ def network(params: Any, sizes: tuple[int, ...]) -> nn.Sequential:
 
 def classic(params: Any, batch: Any, sizes: tuple[int, ...], lr: float) -> tuple[nn.Sequential, Callable[[], Any]]:
     """Classic PyTorch: the module, and a function that takes one step."""
-    module = network(params, sizes)
+    return stepping(network(params, sizes), batch, lr)
+
+
+def deep_classic(params: Any, batch: Any, lr: float) -> tuple[nn.Sequential, Callable[[], Any]]:
+    """The same for dense layers with a tanh after each, as many as there are parameters for."""
+    sizes = [own["w"].shape for own in params if own]
+    module = nn.Sequential(*(made for before, after in sizes for made in (nn.Linear(before, after), nn.Tanh())))
+    module = module.to(device=params[0]["w"].device, dtype=params[0]["w"].dtype)
+    copy_params(params, module)
+    return stepping(module, batch, lr)
+
+
+def stepping(module: nn.Sequential, batch: Any, lr: float) -> tuple[nn.Sequential, Callable[[], Any]]:
+    """The module, and a function that takes one step on the batch."""
     step = classic_step(module, nn.CrossEntropyLoss(), lr)
     return module, lambda: step(batch)
 

@@ -56,10 +56,32 @@ def observations(rows: list[Row], growths: list[Any]) -> list[str]:
     ]
     lines = [f"{len(aimed) - len(short)} of {len(aimed)} targets are reached. Short of it: {'; '.join(short) or 'none'}."]
     lines += [f"Not installed, and so not measured: {', '.join(missing())}."] if missing() else []
+    lines += bounds(rows)
     for found in growths:
         best = {name: max(shares) for name, shares in found["shares"].items()}
         reached = ", ".join(f"{share:.0%} along {name}" for name, share in best.items())
         lines.append(f"At {found['threads']} threads a step reaches up to {reached} of the machine's best matrix product.")
+    return lines
+
+
+def bounds(rows: list[Row]) -> list[str]:
+    """How much of each step the matrix products take at the machine's best rate, and which targets they put out of reach."""
+    lines = []
+    for threads in sorted({row.threads for row in rows}):
+        held = [row for row in rows if row.threads == threads and row.products is not None]
+        if not held:
+            continue
+        shares = [f"{row.products / row.ours:.0%} ({row.what})" for row in {row.what: row for row in held}.values()]
+        least = [(row, row.products / row.theirs) for row in held if row.target is not None]
+        beyond = [
+            f"{row.what} against {row.peer} (not below {ratio:.2f}, for {row.target:.3g})"
+            for row, ratio in least
+            if ratio > row.target
+        ]
+        lines.append(
+            f"At {threads} threads the matrix products of a step, at the machine's best rate, take these shares of ours: "
+            f"{', '.join(shares)}. Both sides have the same products; out of reach, then: {'; '.join(beyond) or 'nothing'}."
+        )
     return lines
 
 

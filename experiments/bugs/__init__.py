@@ -98,7 +98,7 @@ def timed(options: Bugs) -> Timing:
     objective, params, batch = scene("tiny", options.generator(), torch.float64, "cpu")
     subject = Subject(fn.explicit(objective), (params, batch))
     sides = {
-        "fn.check": lambda: fn.check(subject.what, None, params, batch),
+        "fn.check": lambda: fn.check(subject.what, params, batch),
         "gradcheck, slow": partial(gradcheck, subject, fast_mode=False),
     }
     return interleaved(sides, rounds=3, slice_seconds=0.1)

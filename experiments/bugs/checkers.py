@@ -32,7 +32,7 @@ def judged(checker: Callable[[Subject], Any], subject: Subject) -> Outcome:
         report, verdict = None, "detected"
     except Exception:
         report, verdict = None, "refused"
-    return Outcome(*(read(report) if report else (verdict, ())), perf_counter() - start)
+    return Outcome(*(read(report) if report is not None else (verdict, ())), perf_counter() - start)
 
 
 def read(report: Any) -> tuple[Verdict, tuple[str, ...]]:
@@ -47,8 +47,8 @@ def read(report: Any) -> tuple[Verdict, tuple[str, ...]]:
 def ours(subject: Subject) -> Any:
     """fn.check of a StepFn, fn.check_vjp of anything else."""
     if isinstance(subject.what, fn.StepFn):
-        return fn.check(subject.what, None, *subject.inputs)
-    return fn.check_vjp(subject.what, None, subject.inputs)
+        return fn.check(subject.what, *subject.inputs)
+    return fn.check_vjp(subject.what, subject.inputs)
 
 
 def available() -> dict[str, Callable[[Subject], Any]]:

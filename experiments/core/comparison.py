@@ -16,6 +16,7 @@ from experiments.core.classic import as_params, classic_step, copy_params
 from experiments.core.options import Options
 from experiments.core.result import Result, Table
 from experiments.core.timing import Timing, interleaved
+from experiments.core.training import accuracy
 from funcnn.plots import COLORS, figure, log_scale
 
 
@@ -39,7 +40,7 @@ def compare(
     classic = classic_step(module, criterion, options.lr)
 
     def evaluate(params: Any) -> tuple[float, float]:
-        return objective.value(params, data.train).item(), fn.accuracy(layer, params, data.test).item()
+        return objective.value(params, data.train).item(), accuracy(layer, params, data.test)
 
     start = evaluate(params)
     curves: dict[str, list[tuple[float, float]]] = {"explicit": [start], "classic": [start]}

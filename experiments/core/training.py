@@ -5,6 +5,7 @@ A run is measured at its start and after each epoch. Where all of the data are o
 
 from collections.abc import Callable, Mapping
 from itertools import repeat
+from math import nan
 from typing import Any, NamedTuple
 
 import funcnn as fn
@@ -68,13 +69,17 @@ def descent_run(
     return Run({"loss": losses[:diverged], "evaluations": spent[:diverged], **curves}, diverged, 1, points[-1])
 
 
+def accuracy(layer: fn.Layer, params: Any, batch: Any) -> float:
+    """The share of a batch that is classified correctly; NaN where a network that diverged says nothing."""
+    return nan if layer(params, batch[0]).isnan().any() else fn.accuracy(layer, params, batch).item()
+
+
 def classification(layer: fn.Layer, loss: fn.Loss, data: fn.data.Dataset) -> Measure:
     """Measures the loss on the training part and the accuracy on the test part."""
     objective = fn.supervised(layer, loss)
 
     def measure(params: Any) -> dict[str, float]:
-        value, accuracy = objective.value(params, data.train), fn.accuracy(layer, params, data.test)
-        return {"loss": value.item(), "accuracy": accuracy.item()}
+        return {"loss": objective.value(params, data.train).item(), "accuracy": accuracy(layer, params, data.test)}
 
     return measure
 

@@ -56,7 +56,7 @@ def checks() -> list[list[str]]:
     order, rows = ("wrong", "unreliable", "kink", "ok"), []
     for name, rule, dtype, place, *inputs in cases:
         low = tree.map(lambda x, dtype=dtype: x.to(DTYPES[dtype]) if x.is_floating_point() else x, tuple(inputs))
-        report = fn.check_vjp(rule, None, low)
+        report = fn.check_vjp(rule, low)
         path, worst = min((report.leaves | report.trials).items(), key=lambda item: order.index(item[1].verdict))
         of = "" if worst.verdict == "ok" else path
         rows.append([name, dtype, place, worst.verdict, of, worst.cause, f"{worst.error:.1e}"])

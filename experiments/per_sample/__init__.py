@@ -53,7 +53,7 @@ def run(options: PerSample) -> Result:
     each = {name: fn.per_sample(way)(params, batch)[1] for name, way in ways.items()}
     means = {name: gradients.mean_error(each[name], way(params, batch)[1]) for name, way in ways.items()}
     errors = {name: gradients.relative_errors(own, each["func_grad"]) for name, own in each.items()}
-    norms = {at: fn.per_sample_norms(objective)(p, data.train) for at, p in (("untrained", start), ("trained", params))}
+    norms = {at: fn.per_sample_norms(explicit)(p, data.train) for at, p in (("untrained", start), ("trained", params))}
     named = fn.apply(layer, params, data.train[0]).argmax(1)
     wrong = named != data.train[1]
     rows = [[name, f"{means[name]:.1e}", f"{own.median():.1e}", f"{own.max():.1e}"] for name, own in errors.items()]

@@ -22,15 +22,15 @@ from typing import TypeAlias
 
 from torch import Tensor
 
-from .. import tree
+from .. import kernels, tree
 from ..errors import InputError, check_batch, check_number, check_params, check_seed
+from ..report import Finding, Report
 from ..types import Batch, Params
 from .comparison import Comparison
 from .explain import explain, network_predictions
 from .nearby import reconsidered
 from .probing import odds
 from .question import Question, check_finite, gradient_leaves, lifted
-from .report import Finding, Report
 from .surface import ELSEWHERE, Surface, rounded
 from .trials import copied, repeated, same_value, untouched
 
@@ -39,10 +39,10 @@ Provider: TypeAlias = Callable[[Params, Batch], tuple[Tensor, Params]]  # as a S
 
 def check(
     step_fn: Provider,
-    reference: Provider | None = None,
-    params: Params = (),
+    params: Params,
     batch: Batch = (),
     *,
+    reference: Provider | None = None,
     tolerance: float = 1e-7,
     seed: int = 0,
 ) -> Report:
@@ -50,10 +50,10 @@ def check(
 
     Args:
         step_fn: The provider to check, or any callable (params, batch) -> (value, grads).
-        reference: Another provider of the same function, run in float64. None: central differences of step_fn's value
-            in float64, along random directions first and where these object, up to 10,000 parameters, of every entry.
         params: Where to check, in any precision.
         batch: What to check it on.
+        reference: Another provider of the same function, run in float64. None: central differences of step_fn's value
+            in float64, along random directions first and where these object, up to 10,000 parameters, of every entry.
         tolerance: The relative error that a leaf may have. In low precision the noise floor counts if it is higher.
         seed: Of the random directions.
 
@@ -63,15 +63,16 @@ def check(
             not run in float64.
     """
     claimed = lifted("step_fn", step_fn)
-    check_number("tolerance", tolerance)
-    check_seed(seed)
+    tolerance, seed = check_number("tolerance", tolerance), check_seed(seed)
     check_params(params)
     check_batch(batch)
     check_finite("params", params)
     check_finite("batch", batch)
     counts = (len(tree.leaves(batch)[0]),) if tree.leaves(batch) else (1,)
     known = None if reference is None else lifted("reference", reference)
-    return examine(Question(claimed, known, params, batch, "params", counts, None, network_predictions), tolerance, seed)
+    question = Question(claimed, known, params, batch, "params", counts, None, network_predictions)
+    report: Report = kernels.undisturbed(examine, question, tolerance, seed)
+    return report
 
 
 def examine(question: Question, tolerance: float, seed: int) -> Report:
@@ -109,15 +110,15 @@ def assert_gradients(
     step_fn: Provider,
     params: Params,
     batch: Batch = (),
-    reference: Provider | None = None,
     *,
+    reference: Provider | None = None,
     tolerance: float = 1e-7,
     seed: int = 0,
 ) -> None:
     """For pytest: raises AssertionError with the report unless `check` is content. Arguments and errors as there."""
     __tracebackhide__ = True
-    report = check(step_fn, reference, params, batch, tolerance=tolerance, seed=seed)
-    if not report.ok:
+    report = check(step_fn, params, batch, reference=reference, tolerance=tolerance, seed=seed)
+    if not report:
         raise AssertionError(f"the gradient is not right\n{report}")
 
 

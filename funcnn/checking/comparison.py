@@ -5,11 +5,11 @@ import math
 import torch
 from torch import Tensor
 
+from ..report import Finding
 from .leaf import Compared, compare
 from .precision import allowed, judged, noise_floors
 from .probing import probe, screened, zero
 from .question import gradient_leaves
-from .report import Finding
 from .surface import Surface
 
 ENTRY_BY_ENTRY = 10_000  # parameters; the differences of more than these take random directions alone

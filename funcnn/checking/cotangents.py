@@ -1,4 +1,4 @@
-"""Upstream gradients that attack a backward rule, and the identities that it must keep whatever they are.
+"""Cotangents that attack a backward rule, and the identities that it must keep whatever they are.
 
     layouts      transposed in memory, channels last, cut out of a larger tensor, expanded (stride 0, as `sum` hands down):
                  the numbers are the same, so the result must be, whatever the strides
@@ -19,11 +19,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import tree
+from .. import kernels, tree
+from ..report import Finding, relative_error
 from ..types import Params, StepFn, Tree
 from .pullback import Pullback
 from .question import Rows
-from .report import Finding, relative_error
 from .surface import ELSEWHERE, rounded, upcast
 from .trials import copied
 
@@ -133,7 +133,7 @@ def _sums_up(
     distance = max(relative_error(x, y) for x, y in zip(found, expected, strict=True))
     if distance <= allowed:
         return Finding("ok", distance, allowed)
-    nonlinear = "a pullback is linear in the upstream gradient, and this one is not"
+    nonlinear = "a pullback is linear in the cotangent, and this one is not"
     sentence = (
         nonlinear if cause == "linearity" else f"with strides {strides} in memory the same numbers give another gradient"
     )
@@ -166,7 +166,7 @@ def adjoint(contraction: Contraction, generator: torch.Generator, allowed: float
     try:
         with warnings.catch_warnings():  # torch's own, of what it uses to get there
             warnings.simplefilter("ignore", DeprecationWarning)
-            _, pushed, *_ = torch.func.jvp(f, tuple(leaves), tuple(v))
+            _, pushed, *_ = kernels.undisturbed(torch.func.jvp, f, tuple(leaves), tuple(v))
     except (RuntimeError, ValueError, TypeError):
         return Finding(
             "ok", math.nan, allowed, diagnosis="not tested: forward-mode differentiation cannot follow the function"

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 
 import torch
 
+from ..report import worst_index
 from .evidence import Cause, Evidence
-from .report import worst_index
 from .sample_hypotheses import one_sample, rescaled_units, weighted_samples
 
 

@@ -13,44 +13,31 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..perturbation import Probe
+from ..providers.differences import CENTRAL, LEFT, ORDER_4, RIGHT, Scheme, of_entries
+from ..providers.structured import Probe
 from .surface import Surface
 
 STEP, FINE = 6e-6, 1e-3  # eps^(1/3) and eps^(1/5), best where the error is O(h^2) and O(h^4)
 ONE_SIDED = 1e-6  # small, to meet no other kink, yet above rounding
 SETTLED_TOGETHER = 4096  # entries of a leaf that are looked at one by one
-ELEMENTS_AT_ONCE = 2**20  # numbers that a chunk of perturbations has: 8 MiB, for few chunks rather than for the cache
+ELEMENTS_AT_ONCE = 2**21  # numbers that a chunk of moved entries has: 16 MiB, for few chunks rather than for the cache
 
 
-def quotients(probe: Probe, factors: list[float], h: float, index: Int[Tensor, " P"]) -> Float[Tensor, "K P S"]:
-    """(f(w + c h e_i) - f(w)) / (c h) for the entries and every factor c, of S samples, or of the batch as one."""
-    w = probe.leaf.flatten()[index]
-    at_once = max(1, ELEMENTS_AT_ONCE // max(1, probe.elements))
-
-    def quotient(factor: float) -> Tensor:
-        moved = w + factor * h * w.abs().clamp(min=1)
-        values: list[Tensor] = [probe.values(i, m) for i, m in zip(index.split(at_once), moved.split(at_once), strict=True)]
-        rises = (torch.cat(values) - probe.center).reshape(len(w), -1)
-        slopes: Tensor = rises / (moved - w)[:, None]
-        return slopes
-
-    return torch.stack([quotient(factor) for factor in factors])
+def derivatives(probe: Probe, scheme: Scheme, h: float, index: Int[Tensor, " P"] | None = None) -> Float[Tensor, "P S"]:
+    """The derivatives of every entry, or of those at an index, of S samples or of the batch as one; steps h max(1, |w|)."""
+    steps = h * probe.leaf.flatten().abs().clamp(min=1)
+    found = of_entries(probe, scheme, steps, index, per_sample=True, elements_at_once=ELEMENTS_AT_ONCE)
+    return found.reshape(len(found), -1)
 
 
 def central(probe: Probe, h: float, order: int) -> Float[Tensor, "P S"]:
     """The derivative of every entry, of S samples or of the batch: the error is O(h^2) or, with order 4, O(h^4)."""
-    index = torch.arange(probe.leaf.numel(), device=probe.leaf.device)
-    if order == 2:
-        return quotients(probe, [1, -1], h, index).mean(0)
-    right, left, near_right, near_left = quotients(probe, [1, -1, 0.5, -0.5], h, index)
-    finer: Tensor = (4 * (near_right + near_left) - (right + left)) / 6
-    return finer
+    return derivatives(probe, CENTRAL if order == 2 else ORDER_4, h)
 
 
 def brackets(probe: Probe, index: Int[Tensor, " P"]) -> tuple[Float[Tensor, " P"], Float[Tensor, " P"]]:
     """The least and the largest subgradient of each entry."""
-    right, near_right, left, near_left = quotients(probe, [1, 0.5, -1, -0.5], ONE_SIDED, index)
-    right, left = 2 * near_right - right, 2 * near_left - left
+    right, left = (derivatives(probe, scheme, ONE_SIDED, index) for scheme in (RIGHT, LEFT))
     return torch.minimum(left, right).mean(1), torch.maximum(left, right).mean(1)
 
 

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from torch import Tensor
 
-from .report import at
+from ..report import at
 
 Cause: TypeAlias = tuple[str, str]  # the short name of the hypothesis, and the sentence
 

@@ -3,19 +3,22 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .. import tree
 from ..errors import InputError
-from ..providers import func_grad
-from ..types import Loss, Objective
+from ..objectives import Composed
+from ..providers.doors import behind_door
+from ..providers.reverse import func_grad
+from ..report import Finding, at
+from ..types import Objective
 from .diagnosis import diagnose
 from .evidence import Evidence
 from .leaf import Compared
 from .mistakes import Forward, Prediction, predict
-from .report import Finding, at
 from .samples import TOGETHER, errors, per_sample_gradients
 from .surface import Surface
 
@@ -71,14 +74,14 @@ def _samples(surface: Surface) -> list[tuple[Tensor, Tensor]] | None:
 def network_predictions(surface: Surface) -> list[Prediction]:
     """What mistakes in the network would do, where either side knows the network."""
     for step_fn in (surface.question.claimed, surface.reference):
-        if step_fn.objective is not None and step_fn.objective.parts is not None:
-            layer, loss = step_fn.objective.parts
-            return predict(layer, surface.params, surface.batch[0], partial(_gradient, loss, surface))
+        value = behind_door(step_fn.value)
+        if isinstance(value, Composed):
+            return predict(value.layer, surface.params, surface.batch[0], partial(_gradient, value.loss, surface))
     return []
 
 
-def _gradient(loss: Loss, surface: Surface, forward: Forward) -> list[Tensor]:
-    objective = Objective(lambda params, batch: loss.forward(forward(params, batch[0]), batch[1])[0])
+def _gradient(loss: Callable[..., Any], surface: Surface, forward: Forward) -> list[Tensor]:
+    objective = Objective(lambda params, batch: loss(forward(params, batch[0]), batch[1])[0])
     return tree.leaves(func_grad(objective)(surface.params, surface.batch)[1])
 
 

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from ..report import Finding, at, relative_error, worst_index
 from .entries import FINE, central, nearest_subgradient
 from .orders import Judgement, judge
-from .report import Finding, at, relative_error, worst_index
 from .surface import Surface
 
 FLOORS = 20  # between 1.2 noise floors, where right gradients lie, and 300, where real mistakes begin

@@ -10,42 +10,44 @@ and any automatic derivative then makes the mistake.
 """
 
 from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from torch import Tensor
 
 from .. import tree
-from ..models import chain
-from ..types import Layer, Params
+from ..layers.combine import chain
+from ..types import Params
 
 Forward: TypeAlias = Callable[[Params, Tensor], Tensor]
+Rule: TypeAlias = Callable[..., Any]  # the forward rule of a layer, with its residuals
 Prediction: TypeAlias = tuple[str, str, list[Tensor]]  # cause, sentence, and a gradient for every leaf
 
 
-def predict(layer: Layer, params: Params, x: Tensor, gradient: Callable[[Forward], list[Tensor]]) -> list[Prediction]:
+def predict(forward: Rule, params: Params, x: Tensor, gradient: Callable[[Forward], list[Tensor]]) -> list[Prediction]:
     """Every mistake that can be made in one of the layers of a network, with the gradient that it makes."""
-    predictions, links = [], chain(layer, params)
+    predictions, links = [], chain(forward, params)
     for position, (link, own) in enumerate(links):
-        y = link.forward(own, x)[0]
+        y = link(own, x)[0]
         for cause, sentence, mistaken in _mistakes(link, own, x, y):
             place = f" in layer {position} of the network, counted from 0" if len(links) > 1 else ""
-            predictions.append((cause, sentence + place, gradient(_with(layer, position, mistaken))))
+            predictions.append((cause, sentence + place, gradient(_with(forward, position, mistaken))))
         x = y
     return predictions
 
 
-def _with(layer: Layer, position: int, mistaken: Forward) -> Forward:
+def _with(rule: Rule, position: int, mistaken: Forward) -> Forward:
     def forward(params: Params, x: Tensor) -> Tensor:
-        for index, (link, own) in enumerate(chain(layer, params)):
-            x = mistaken(own, x) if index == position else link.forward(own, x)[0]
+        for index, (link, own) in enumerate(chain(rule, params)):
+            x = mistaken(own, x) if index == position else link(own, x)[0]
         return x
 
     return forward
 
 
-def _mistakes(layer: Layer, params: Params, x: Tensor, y: Tensor) -> Iterator[tuple[str, str, Forward]]:
+def _mistakes(rule: Rule, params: Params, x: Tensor, y: Tensor) -> Iterator[tuple[str, str, Forward]]:
     def forward(params: Params, x: Tensor) -> Tensor:
-        return layer.forward(params, x)[0]
+        y: Tensor = rule(params, x)[0]
+        return y
 
     def missing(params: Params, x: Tensor) -> Tensor:
         return _swap(forward(params, x), x)

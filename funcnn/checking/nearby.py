@@ -22,9 +22,9 @@ import torch
 from torch import Tensor
 
 from .. import tree
+from ..report import at, relative_error, worst_index
 from ..types import Params
 from .leaf import Compared
-from .report import at, relative_error, worst_index
 from .surface import Surface
 from .trials import copied
 

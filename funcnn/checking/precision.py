@@ -16,10 +16,10 @@ import torch
 
 from .. import tree
 from ..errors import InputError
-from ..providers import autograd
+from ..providers.reverse import autograd
+from ..report import relative_error
 from ..types import Objective, Params
 from .leaf import FLOORS, Compared
-from .report import relative_error
 from .surface import Surface, rounded
 from .trials import copied
 

@@ -21,10 +21,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ..providers.differences import CENTRAL, quotients
+from ..report import Finding, relative_error, worst_index
 from .entries import STEP
 from .leaf import Compared
 from .orders import derivative
-from .report import Finding, relative_error, worst_index
 from .surface import Surface
 
 PROBES, SCREENING, GUILTY, SAMPLED = 4, 8, 8, 32
@@ -39,8 +40,12 @@ def screened(surface: Surface, position: int, g: Tensor, allowed: float, generat
         return None
     z = torch.randn((SCREENING, *leaf.shape), generator=generator, dtype=torch.float64).to(leaf)
     h = STEP * max(1.0, leaf.abs().max().item())
-    up, down = surface.values(position, torch.cat([leaf + h * z, leaf - h * z])).chunk(2)
-    slopes = (up - down) / (2 * h)
+
+    def values(offsets: Tensor) -> Tensor:
+        steps = offsets.reshape(-1, SCREENING, *[1] * leaf.ndim) * z
+        return surface.values(position, (leaf + steps).flatten(0, 1))
+
+    slopes = quotients(values, leaf.new_zeros(SCREENING), h, CENTRAL)
     misses = (z * g).reshape(SCREENING, -1).sum(1) - slopes
     size = max(g.norm().item(), _rms(slopes.tolist()))
     error = _rms(misses.tolist()) / size if size else 0.0
@@ -141,9 +146,7 @@ def _entry(surface: Surface, position: int, index: Tensor) -> Tensor:
 
 
 def _slope(values: Callable[[Tensor], Tensor], h: float) -> Tensor:
-    up, down = values(torch.tensor([h, -h], dtype=torch.float64))
-    slope: Tensor = (up - down) / (2 * h)
-    return slope
+    return quotients(values, torch.zeros(1, dtype=torch.float64), h, CENTRAL)[0]
 
 
 def _rms(numbers: list[float]) -> float:

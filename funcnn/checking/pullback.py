@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from .. import tree
-from ..errors import InputError, check_pair, describe
+from ..errors import InputError, called, check_pair, describe
+from ..report import Finding
 from ..types import Layer, Loss, Tree
-from .report import Finding
 from .trials import copied, untouched
 
 FORMS = "forward and backward, a Layer, a Loss, or a torch.autograd.Function"
@@ -46,13 +46,15 @@ def _ruled(forward: Callable[..., Any], backward: Callable[..., Any]) -> Pullbac
     needs_dy = _takes_two(backward)
 
     def both(inputs: tuple[Tree, ...]) -> tuple[Tensor, Tree]:
-        result = forward(*inputs)
+        result = called("forward(*inputs)", forward, *inputs)
         check_pair("forward(*inputs)", result, "(y, residuals)")
         y, residuals = result
         return _checked(y), residuals
 
     def rule(residuals: Tree, dy: Tensor) -> Any:
-        return backward(residuals, dy) if needs_dy else tree.map(lambda leaf: leaf * dy, backward(residuals))
+        if needs_dy:
+            return called("backward(residuals, dy)", backward, residuals, dy)
+        return tree.map(lambda leaf: leaf * dy, called("backward(residuals)", backward, residuals))
 
     def gradient(inputs: tuple[Tree, ...], u: Tensor, meanwhile: Callable[[], Any] = tuple) -> tuple[Tree, ...]:
         _, residuals = both(inputs)

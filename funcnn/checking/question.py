@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from .. import tree
-from ..errors import InputError, check_pair, check_value, describe
+from ..errors import InputError, called, check_pair, check_value, describe, is_dense
+from ..report import at
 from ..types import Batch, Params, StepFn, Tree
 from .mistakes import Prediction
-from .report import at
 
 DTYPES = (
     *(torch.float64, torch.float32, torch.bfloat16, torch.float16),
@@ -52,13 +52,16 @@ def lifted(place: str, step_fn: Any) -> StepFn:
     if not callable(step_fn):
         raise InputError(place, describe(step_fn), "a StepFn or a callable (params, batch) -> (value, grads)")
 
+    def value_and_grad(params: Params, batch: Batch) -> Any:
+        return called(f"{place}(params, batch)", step_fn, params, batch)
+
     def value(params: Params, batch: Batch) -> Tensor:
-        result = step_fn(params, batch)
+        result = value_and_grad(params, batch)
         check_pair(f"{place}(params, batch)", result, "(value, grads)")
         value_: Tensor = result[0]
         return value_
 
-    return StepFn(value, step_fn)
+    return StepFn(value, value_and_grad)
 
 
 def check_finite(place: str, operands: Tree) -> None:
@@ -66,7 +69,7 @@ def check_finite(place: str, operands: Tree) -> None:
     for index, leaf in enumerate(tree.leaves(operands)):
         if not isinstance(leaf, Tensor):
             continue
-        if leaf.layout != torch.strided or leaf.is_meta or leaf.dtype not in DTYPES:
+        if not is_dense(leaf) or leaf.is_meta or leaf.dtype not in DTYPES:
             found = f"{describe(leaf)}, {leaf.layout} on {leaf.device}"
             needs = "a dense tensor of float64, float32, bfloat16, float16, integers or booleans"
             raise InputError(tree.paths(operands, place)[index], found, needs)

@@ -7,7 +7,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .. import tree
-from ..batched import batched
+from ..objectives import Backpropagated
+from ..providers.batched import batched
+from ..providers.doors import behind_door
+from ..samples import per_sample
 from ..types import Batch, Params, StepFn
 from .entries import STEP, central
 from .surface import Surface
@@ -44,7 +47,7 @@ def errors(samples: list[tuple[Tensor, Tensor]]) -> Float[Tensor, "N leaves"]:
 
 
 def _alone(step_fn: StepFn, params: Params, batch: Batch) -> Params:
-    if step_fn.per_sample is not None:
-        return step_fn.per_sample(params, batch)[1]
+    if isinstance(behind_door(step_fn.value_and_grad), Backpropagated):
+        return per_sample(step_fn)(params, batch)[1]
     leaves, unflatten = tree.flatten(batch)
     return batched(lambda *sample: step_fn(params, unflatten([leaf[None] for leaf in sample]))[1])(*leaves)

@@ -1,7 +1,7 @@
 """The surface f(w) in float64 near the point where a gradient is checked, and the ways to walk on it.
 
 Whatever the precision of the operands, they are upcast exactly, so f is the same function and only its rounding is gone.
-A surface is walked along one leaf at a time: along a direction, or one entry after the other (see `perturbation`), as a
+A surface is walked along one leaf at a time: along a direction, or one entry after the other (see `structured`), as a
 whole or for every sample by itself. A batch whose value is not the mean of its samples' values counts as one sample.
 """
 
@@ -14,10 +14,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .. import tree
-from ..batched import batched
 from ..errors import InputError
-from ..perturbation import Probe, probes, supervised_probes
-from ..providers import complex_step, finite_difference, func_grad
+from ..objectives import Composed
+from ..providers.batched import batched
+from ..providers.complex_plane import complex_step
+from ..providers.differences import finite_difference, in_chunks
+from ..providers.doors import behind_door
+from ..providers.reverse import func_grad
+from ..providers.structured import Probe, probes
 from ..types import Batch, Objective, Params, StepFn, Tree
 from .question import Question
 from .trials import copied
@@ -54,7 +58,7 @@ class Surface:
         """Evaluates the function once."""
         self.question, self.by_differences = question, question.reference is None
         claimed = question.claimed
-        self.reference = question.reference or finite_difference(claimed.objective or Objective(claimed.value))
+        self.reference = question.reference or finite_difference(Objective(claimed.value))
         self.params, self.batch = upcast(copied(question.params)), upcast(copied(question.batch))
         self.leaves, self.unflatten = tree.flatten(self.params)
         self.center: Tensor = self._first(self.reference.value)
@@ -88,7 +92,7 @@ class Surface:
         """A source of gradients that no rounding of f hides: the reference, or complex steps if f is analytic."""
         if not self.by_differences:
             return self.reference
-        return complex_step(self.reference.objective or Objective(self.reference.value))
+        return complex_step(Objective(self.reference.value))
 
     @cached_property
     def exact_gradient(self) -> list[Tensor] | None:
@@ -101,10 +105,9 @@ class Surface:
     @cached_property
     def derived(self) -> list[Tensor] | None:
         """The leaves of torch's derivative of a known network's forward rules: the last resort, where values say nothing."""
-        objective = self.reference.objective
-        if objective is None or objective.parts is None:
+        if not isinstance(behind_door(self.reference.value), Composed):
             return None
-        return tree.leaves(func_grad(objective)(self.params, self.batch)[1])
+        return tree.leaves(func_grad(Objective(self.reference.value))(self.params, self.batch)[1])
 
     @cached_property
     def roundings(self) -> list[float]:
@@ -134,17 +137,14 @@ class Surface:
 
         def values(offsets: Tensor) -> Tensor:
             steps = offsets.to(leaf.device).reshape(-1, *[1] * leaf.ndim)
-            return torch.cat([self.values(position, leaf + h * direction) for h in steps.split(at_once)])
+            return in_chunks(lambda h: self.values(position, leaf + h * direction), steps, at_once)
 
         return values
 
     @cached_property
     def probes(self) -> list[Probe]:
         """What moving single entries does to the value, or to those of the samples where the objective knows them."""
-        objective = self.reference.objective
-        if objective is not None and objective.parts is not None:
-            return supervised_probes(*objective.parts, self.params, self.batch)
-        return probes(self.reference.value, self.params, self.batch, self.center)
+        return probes(behind_door(self.reference.value), self.params, self.batch, self.center)
 
     @cached_property
     def sample_probes(self) -> list[Probe]:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from .. import tree
+from ..report import Finding, Verdict, relative_error
 from ..types import Tree
-from .report import Finding, Verdict, relative_error
 
 ROUNDINGS = 50  # how many roundings of its own size a value may be off
 

@@ -1,4 +1,4 @@
-"""Checking a backward rule alone: y = f(x) and its pullback u -> J^T u, for any upstream gradient u.
+"""Checking a backward rule alone: y = f(x) and its pullback u -> J^T u, for any cotangent u.
 
 For a fixed u the pullback is the gradient of <u, f(x)>, so all of `check` applies, with a u that is different everywhere.
 But a backward rule meets many others, and may be right for one and wrong for the next: see `cotangents`.
@@ -10,16 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import tree
+from .. import kernels, tree
 from ..errors import InputError, check_number, check_seed, describe
-from ..providers import finite_difference, func_grad
+from ..providers.differences import finite_difference
+from ..providers.reverse import func_grad
+from ..report import Report
 from ..types import Layer, Loss, Objective, Tree
 from .check import examine
 from .cotangents import Contraction, adjoint, another_forward, attacks
 from .mistakes import Forward, Prediction, predict
-from .pullback import floats, lifted
+from .pullback import Pullback, floats, lifted
 from .question import Question, check_finite
-from .report import Report
 from .surface import Surface
 from .trials import copied
 
@@ -27,9 +28,9 @@ UNLIKE = 0x9E3779B97F4A7C15  # the inputs may have been drawn with the very same
 
 
 def check_vjp(
-    forward: Any, backward: Any = None, inputs: tuple[Tree, ...] = (), *, tolerance: float = 1e-7, seed: int = 0
+    forward: Any, inputs: tuple[Tree, ...], *, backward: Any = None, tolerance: float = 1e-7, seed: int = 0
 ) -> Report:
-    """Checks a backward rule against central differences in float64, and with upstream gradients that attack it.
+    """Checks a backward rule against central differences in float64, and with cotangents that attack it.
 
     The leaves of the report are those of the inputs that the rule gives a gradient for, such as `inputs[0]['w']`; its
     trials are the cotangents and identities above.
@@ -37,21 +38,24 @@ def check_vjp(
     Args:
         forward: A rule forward(*inputs) -> (y, residuals). Without `backward`: a Layer, with inputs (params, x), a Loss,
             with inputs (outputs, targets), or a torch.autograd.Function, with the arguments of its `apply`.
+        inputs: Where to check, in any precision: trees of tensors. What is no floating tensor stays as it is.
         backward: The rule backward(residuals, dy) -> the gradients of the first inputs, or of all, None for none. That of
             a loss takes the residuals alone and gives the gradient of the first input.
-        inputs: Where to check, in any precision: trees of tensors. What is no floating tensor stays as it is.
         tolerance: As in `check`.
-        seed: Of the upstream gradients and the directions.
+        seed: Of the cotangents and the directions.
 
     Raises:
         InputError: no rule of these forms; inputs that are no tuple, not finite, or that the rule gives no gradients for.
     """
-    check_number("tolerance", tolerance)
-    check_seed(seed)
+    tolerance, seed = check_number("tolerance", tolerance), check_seed(seed)
     if not isinstance(inputs, tuple) or not inputs:
         raise InputError("inputs", repr(inputs), "a tuple of what forward is called with")
     check_finite("inputs", inputs)
-    pullback = lifted(forward, backward)
+    report: Report = kernels.undisturbed(_checked, forward, lifted(forward, backward), inputs, tolerance, seed)
+    return report
+
+
+def _checked(forward: Any, pullback: Pullback, inputs: tuple[Tree, ...], tolerance: float, seed: int) -> Report:
     generator = torch.Generator().manual_seed((seed + UNLIKE) % 2**63)
     y = pullback.value(copied(inputs))
     if not floats(y) or not y.numel():
@@ -90,13 +94,23 @@ def check_vjp(
     return Report(report.leaves, trials, report.samples, (*report.remarks, *skipped))
 
 
+def assert_vjp(
+    forward: Any, inputs: tuple[Tree, ...], *, backward: Any = None, tolerance: float = 1e-7, seed: int = 0
+) -> None:
+    """For pytest: raises AssertionError with the report unless `check_vjp` is content. Arguments and errors as there."""
+    __tracebackhide__ = True
+    report = check_vjp(forward, inputs, backward=backward, tolerance=tolerance, seed=seed)
+    if not report:
+        raise AssertionError(f"the backward rule is not right\n{report}")
+
+
 def _predictions(forward: Any, contraction: Contraction, surface: Surface) -> list[Prediction]:
-    """What mistakes in a layer would do; and of any rule, that it takes its upstream gradient to be the same everywhere."""
+    """What mistakes in a layer would do; and of any rule, that it takes its cotangent to be the same everywhere."""
     u = contraction.u.double()
     uniform = Objective(lambda params, batch: contraction.value(params).sum())
     ones = tree.leaves(finite_difference(uniform)(surface.params, ())[1])
     found: list[Prediction] = [
-        ("upstream", f"the upstream gradient is taken to be {what}", [factor * leaf for leaf in ones])
+        ("upstream", f"the cotangent is taken to be {what}", [factor * leaf for leaf in ones])
         for what, factor in (("1", 1.0), ("its first entry", u.flatten()[0]), ("its mean", u.mean()))
     ]
     if isinstance(forward, Layer):
@@ -106,7 +120,7 @@ def _predictions(forward: Any, contraction: Contraction, surface: Surface) -> li
             objective = Objective(lambda inputs, batch: (u * mistaken(*inputs)).sum())
             return tree.leaves(func_grad(objective)((params, x), ())[1])
 
-        return predict(forward, params, x, gradient) + found
+        return predict(forward.forward, params, x, gradient) + found
     if len(surface.leaves) == 2 and surface.leaves[0].shape == surface.leaves[1].shape:
         exchanged = tree.leaves(surface.gradient)[::-1]
         found.append(("permuted", "the gradients of the two inputs are exchanged", exchanged))
@@ -115,7 +129,7 @@ def _predictions(forward: Any, contraction: Contraction, surface: Surface) -> li
         output = surface.unflatten([contraction.value(surface.params)])
         at_output = tree.leaves(finite_difference(Objective(surface.reference.value))(output, ())[1])
         elsewhere = "the derivative is taken at the output, not at the input"
-        missing = "the derivative is missing: the upstream gradient comes out as it went in"
+        missing = "the derivative is missing: the cotangent comes out as it went in"
         found += [("activation derivative", missing, [u]), ("activation derivative", elsewhere, at_output)]
     return found
 

@@ -5,11 +5,11 @@ import torch
 
 import funcnn as fn
 from experiments import __main__ as command_line
-from experiments.benchmark import differences, growth, overheads, peers, presentation, steps
+from experiments.benchmark import differences, growth, overheads, peers, presentation, samples, steps
 from experiments.benchmark.measure import Race, Row
 from experiments.benchmark.measure import relative_error as error
 from experiments.core.classic import as_params
-from experiments.core.scene import SIZES, scene
+from experiments.core.scene import SIZES, deep, scene
 from experiments.core.timing import Timing
 
 RACE = Race(1, "cpu")
@@ -40,7 +40,7 @@ def test_the_error_is_relative_to_the_largest_entry():
 
 
 def test_every_size_has_a_target_and_a_scene_of_its_shape():
-    assert SIZES.keys() == steps.COMPILED.keys()
+    assert SIZES.keys() == steps.COMPILED.keys() == steps.EAGER.keys()
     for size, (count, features, hidden, classes) in SIZES.items():
         _, params, (inputs, targets) = scene(size, generator(), torch.float32, "cpu")
         assert inputs.shape == (count, features) and targets.shape == (count,)
@@ -55,6 +55,38 @@ def test_the_peers_compute_what_we_compute():
     assert max(map(error, fn.tree.leaves(step.params), fn.tree.leaves(as_params(module)))) < 1e-12
     x = differences.flat([torch.arange(3.0)])
     assert error(differences.loop(lambda x: (x**3).sum(), x, 3), 3 * x**2) < 1e-9
+
+
+def test_the_deep_network_is_that_of_its_peer():
+    objective, params, batch = deep(generator(), torch.float64, "cpu")
+    module, classic = peers.deep_classic(params, batch, 0.1)
+    classic()
+    (step,) = fn.train(fn.explicit(objective), fn.sgd(0.1), params, [batch])
+    assert len(fn.tree.leaves(params)) == 200 and len(module) == 200
+    assert max(map(error, fn.tree.leaves(step.params), fn.tree.leaves(as_params(module)))) < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("row", "what", "target"),
+    [
+        (differences.with_softmax, "softmax between layers", 1.5),
+        (differences.with_replaced_backward, "backward replaced", 1.1),
+        (samples.with_softmax, "gradients, softmax between layers", 1.5),
+    ],
+)
+def test_ours_against_ours_are_rows_of_the_same_work(monkeypatch, row, what, target):
+    rounds = {"ours": [3.0] * 3, "theirs": [2.0] * 3}
+    monkeypatch.setattr("experiments.benchmark.measure.interleaved", lambda *sides, **options: Timing(rounds))
+    found = row(RACE, generator())  # raises where both sides do not compute what they should
+    assert (found.what, found.target, found.ratio) == (what, target, 1.5)
+
+
+def test_what_both_sides_have_to_multiply_bounds_their_ratio():
+    bound = ROW._replace(what="eager, large", products=40e-6)  # of ours 80%, of theirs 40%
+    (line,) = presentation.bounds([bound, bound._replace(peer="JAX jit", target=0.3), ROW])
+    assert "80% (eager, large)" in line and "eager, large against JAX jit (not below 0.40, for 0.3)" in line
+    assert "against classic PyTorch" not in line
+    assert presentation.bounds([ROW]) == []
 
 
 def test_the_loop_of_train_does_what_it_is_timed_for():

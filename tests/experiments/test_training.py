@@ -96,7 +96,7 @@ def test_the_constants_of_the_theory_have_the_exact_rate_as_their_spectral_radiu
     radii = []
     for curvature in torch.linspace(1, k, 7):
         optimizer = fn.descend(method) if isinstance(method, fn.Transformation) else method
-        at = fn.StepFn(lambda w: w, lambda w, a=curvature: (w, a * w))
+        at = fn.At(fn.StepFn(lambda w, batch: w, lambda w, batch, a=curvature: (w, a * w)), ())
 
         def step(both, optimizer=optimizer, at=at):
             state = both[1:] if name != "plain" else ()

@@ -1,0 +1,1 @@
+"""Our rules in classic PyTorch."""

@@ -1,0 +1,200 @@
+"""A whole training step as one compiled function: forward, backward and update, or several steps of them.
+
+At small sizes an eager step spends its time between the operations: in Python, in torch's dispatcher and in passing over
+the same tensors again. `compiled` traces the step once, down to the plain tensor operations, whatever the provider and the
+optimizer are made of, and hands the graph to Inductor, the compiler behind torch.compile, which fuses what lies between
+the matrix products into a few C++ loops. Tracing here, rather than by torch.compile itself, leaves out the guards that
+torch.compile would check at every call: the shapes, dtypes and strides that the graph was made for are looked up instead.
+
+An optimizer is handed the function itself, and that knows its step function and its batch; so the gradient is compiled
+with the step, and a compiled optimizer is an optimizer.
+"""
+
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import optree
+import torch
+from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from .. import tree
+from ..errors import InputError, check_batch, check_params, describe
+from ..providers.doors import lifted
+from ..types import At, Batch, Optimizer, Params, State, Step, StepFn, Tree
+from .transformations import check_state, lift_optimizer
+
+Compiled = Callable[[list[Tensor]], list[Tensor]]
+
+
+class Scan(NamedTuple):
+    """What several steps leave behind: `params` and `state` after the last one, and the value of each, (K,)."""
+
+    params: Params
+    state: State
+    values: Tensor
+
+
+def compiled(optimizer_fn: Any) -> Optimizer:
+    """The same optimizer with every step, the gradient included, compiled as a whole.
+
+        train(step_fn, compiled(sgd(0.1)), params, batches)
+
+    The numbers are those of the optimizer itself to rounding. The first step with new shapes compiles, which takes seconds;
+    labels are looked at by the compiled code. Where there is no C++ compiler a warning says so and the steps run eagerly.
+
+    Args:
+        optimizer_fn: As for `train`; one that looks at values to decide (a line search) cannot be compiled.
+
+    Raises:
+        InputError: as `train`; (in a step) a state of another optimizer, or a step that cannot be traced.
+    """
+    optimizer = lift_optimizer(optimizer_fn)
+    compilations: list[Compilation] = []
+
+    def step(at: At, params: Params, state: State) -> Step:
+        if not isinstance(at, At):
+            raise InputError("at", describe(at), "At(step_fn, batch), which is what train hands to an optimizer")
+
+        def whole(params: Params, state: State, batch: Batch) -> Step:
+            return optimizer.step(At(at.step_fn, batch), params, state)
+
+        result: Step = _run(compilations, at.step_fn, whole, optimizer, (params, state, at.batch))
+        return result
+
+    return Optimizer(optimizer.init, step)
+
+
+def compiled_scan(
+    step_fn: Callable[[Params, Batch], tuple[Tensor, Params]], optimizer_fn: Any
+) -> Callable[[Params, State, Batch], Scan]:
+    """Several steps in one call: the function (params, state, batches) -> Scan, batches stacked along a leading axis.
+
+    Each leaf of `batches` has shape (K, N, ...), and K steps are taken, as by `train` with `compiled(optimizer_fn)`, in one
+    compiled function, so that compiling takes K times as long. With None for the state it begins anew. (The name is JAX's.)
+
+    Raises:
+        InputError: as `compiled`; (when called) leaves that disagree on K.
+    """
+    provider, optimizer = lifted(step_fn), lift_optimizer(optimizer_fn)
+    compilations: list[Compilation] = []
+
+    def whole(params: Params, state: State, batches: Batch) -> Scan:
+        values = []
+        for k in range(tree.leaves(batches)[0].shape[0]):
+            at = At(provider, tree.map(lambda leaf, k=k: leaf[k], batches))
+            params, state, value = optimizer.step(at, params, state)
+            values.append(value)
+        return Scan(params, state, torch.stack(values))
+
+    def call(params: Params, state: State, batches: Batch) -> Scan:
+        if not tree.leaves(batches) or any(not isinstance(leaf, Tensor) or leaf.ndim < 2 for leaf in tree.leaves(batches)):
+            raise InputError("batches", describe(batches), "batches stacked along a leading axis: leaves (K, N, ...)")
+        start = optimizer.init(params) if state is None else state
+        result: Scan = _run(compilations, provider, whole, optimizer, (params, start, batches))
+        return result
+
+    return call
+
+
+class Compilation(NamedTuple):
+    """A compiled step: what it was compiled for, the function of the flat leaves, and what builds the result of its own."""
+
+    step_fn: StepFn
+    signature: Any
+    run: Compiled
+    unflatten: Callable[[list[Tensor]], Any]
+
+
+def _run(
+    compilations: list[Compilation],
+    step_fn: StepFn,
+    whole: Callable[..., Any],
+    optimizer: Optimizer,
+    arguments: tuple[Params, State, Batch],
+) -> Any:
+    """What whole(params, state, batch) returns, by a compilation that fits, or by a new one."""
+    leaves: list[Any]
+    leaves, spec = optree.tree_flatten(arguments, none_is_leaf=True)  # type: ignore[arg-type]
+    signature = (spec, [_layout(x) for x in leaves])
+    for known in compilations:
+        if known.step_fn is step_fn and known.signature == signature:
+            return known.unflatten(known.run(leaves))
+    params, state, batch = arguments
+    check_params(params)
+    check_batch(batch)
+    check_state(state, optimizer.init(params))
+    for leaf in tree.leaves(state):
+        if not isinstance(leaf, Tensor):
+            raise InputError("state", describe(leaf), "tensors alone: compiled code would go on with the first number")
+    compilations.append(Compilation(step_fn, signature, *_compile(whole, arguments, leaves)))
+    return compilations[-1].unflatten(compilations[-1].run(leaves))
+
+
+def _layout(x: Any) -> Any:
+    return (x.shape, x.stride(), x.dtype, x.device, x.requires_grad) if isinstance(x, Tensor) else None
+
+
+def _compile(
+    step: Callable[..., Any], arguments: Tree, leaves: list[Tensor]
+) -> tuple[Compiled, Callable[[list[Tensor]], Any]]:
+    """The step as a function of the flat leaves, and what builds its result of its flat results."""
+    _, unflatten_arguments = tree.flatten(arguments)
+    unflatten_result: list[Callable[[list[Tensor]], Any]] = []
+
+    @torch.no_grad()
+    def flat(*leaves: Tensor) -> list[Tensor]:
+        results, unflatten = tree.flatten(step(*unflatten_arguments(list(leaves))))
+        unflatten_result[:] = [unflatten]
+        for path, leaf in zip(tree.paths(unflatten(results), "step"), results, strict=True):
+            if not isinstance(leaf, Tensor):
+                raise InputError(path, describe(leaf), "a tensor: compiled code would go on with the first number")
+        return results
+
+    try:
+        graph = make_fx(flat, tracing_mode="fake")(*leaves)
+    except InputError:
+        raise
+    except Exception as error:
+        needs = f"one that takes every tensor as an argument, without looking at values ({str(error).splitlines()[0]})"
+        raise InputError("step_fn, optimizer_fn", "a step that torch cannot trace", needs) from error
+    (unflatten,) = unflatten_result
+    tracked = any(leaf.requires_grad for leaf in leaves)
+    try:
+        function = torch._inductor.compile(graph, [leaf.detach() for leaf in leaves], options=_options(leaves))
+    except Exception as error:
+        if not _lacks_compiler(error):
+            raise
+        warnings.warn(
+            "compiled: no C++ compiler was found, so the step runs eagerly; install one, such as g++", stacklevel=5
+        )
+        return (lambda leaves: flat(*leaves)), unflatten
+    on_gpu = any(leaf.is_cuda for leaf in leaves)
+
+    def run(leaves: list[Tensor]) -> list[Tensor]:
+        try:
+            results = function(*(leaf.detach() for leaf in leaves)) if tracked else function(*leaves)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0].rsplit(", ", 1)[-1]
+            raise InputError("batch", f"values that the compiled step refuses ({reason})", "labels in range") from None
+        # CUDA graphs write their results to the same memory at each run: what the caller keeps must be a copy.
+        return [x.clone() for x in results] if on_gpu else results
+
+    return run, unflatten
+
+
+def _options(leaves: list[Tensor]) -> dict[str, Any]:
+    if any(leaf.is_cuda for leaf in leaves):
+        return {"triton.cudagraphs": True}
+    return {"cpp_wrapper": True}
+
+
+def _lacks_compiler(error: BaseException | None) -> bool:
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    while error is not None:
+        if isinstance(error, InvalidCxxCompiler) or isinstance(getattr(error, "inner_exception", None), InvalidCxxCompiler):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
