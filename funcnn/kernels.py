@@ -16,6 +16,7 @@ one launch on an accelerator. It has no vmap rule, so under torch.func the leave
 
 import platform
 import re
+import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -26,6 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._C._functorch import get_dynamic_layer_stack_depth, pop_dynamic_layer_stack_and_undo_to_depth
+from torch._functorch import eager_transforms
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd import forward_ad
 
@@ -145,56 +147,61 @@ def undisturbed(call: Callable[..., Any], *arguments: Any) -> Any:
     A Ctrl-C may fall between a mode's beginning and the block that would end it: gradients switched off, a level of
     torch.func or a dispatch mode would then outlive the call.
     """
-    before = _modes()
+    before, handled = _modes(), sys.exc_info()[1]
     try:
         return call(*arguments)
     except BaseException as error:
-        raise _restored(before, error)  # noqa: B904  it is that error, or the Ctrl-C that caused it
+        raise _restored(before, handled, error)  # noqa: B904  it is that error, or the Ctrl-C that caused it
 
 
 def without_tape(call: Callable[..., Any], *arguments: Any) -> Any:
     """What the call returns with gradients switched off, as in torch.no_grad, and undisturbed as above."""
-    before = _modes()
+    before, handled = _modes(), sys.exc_info()[1]
     try:
         torch._C._set_grad_enabled(False)
         result = call(*arguments)
         torch._C._set_grad_enabled(before[0])
         return result
     except BaseException as error:
-        raise _restored(before, error)  # noqa: B904
+        raise _restored(before, handled, error)  # noqa: B904
 
 
-def _modes() -> tuple[bool, int, int, int, bool]:
+def _modes() -> tuple[bool, int, int, int, int, bool]:
     """Whether there is a tape, the levels of torch.func and of forward mode, dispatch modes, hooks of saved tensors."""
     return (
         torch.is_grad_enabled(),
         get_dynamic_layer_stack_depth(),
         forward_ad._current_level,
+        eager_transforms.JVP_NESTING,
         torch._C._len_torch_dispatch_stack(),
         torch._C._autograd._saved_tensors_hooks_is_enabled(),  # type: ignore[attr-defined]  # torch's stubs lack it
     )
 
 
-def _restored(before: tuple[bool, int, int, int, bool], error: BaseException) -> BaseException:
-    """The error to raise, with the modes from before."""
-    grad, level, dual_level, stack, hooks = before
-    interrupted = not isinstance(error, Exception) or isinstance(error.__context__, KeyboardInterrupt)
-    if interrupted or _modes() != before:
-        # A block that was entered and not begun ends when its frame is gone, and must not do so later.
-        traceback.clear_frames(error.__traceback__)
+def _restored(
+    before: tuple[bool, int, int, int, int, bool], handled: BaseException | None, error: BaseException
+) -> BaseException:
+    """The error to raise, with the modes from before. `handled` is what the caller was handling already."""
+    grad, level, dual_level, nesting, stack, hooks = before
+    chain: list[BaseException] = [error]
+    while (cause := chain[-1].__context__) is not None and cause is not handled and cause not in chain:
+        chain.append(cause)
+    interrupts = [one for one in chain if not isinstance(one, Exception)]
+    if interrupts or _modes() != before:
+        for one in chain:  # a block that was entered and not begun ends when its frame is gone, and must not do so later
+            traceback.clear_frames(one.__traceback__)
         while torch._C._len_torch_dispatch_stack() > stack:
             torch._C._pop_torch_dispatch_stack(None)
         if get_dynamic_layer_stack_depth() > level:
             pop_dynamic_layer_stack_and_undo_to_depth(level)
         with suppress(RuntimeError):  # where there is none: what Python counts may be one behind
             torch._C._exit_dual_level(level=dual_level + 1)
-        forward_ad._current_level = dual_level
+        forward_ad._current_level, eager_transforms.JVP_NESTING = dual_level, nesting
         if hooks:
             torch._C._autograd._saved_tensors_hooks_enable()
         torch._C._set_grad_enabled(grad)
     # Torch ends a level that a Ctrl-C kept from beginning, and then complains of that.
-    caused = isinstance(error, RuntimeError) and isinstance(error.__context__, KeyboardInterrupt)
-    return error.__context__ if caused and error.__context__ else error
+    return interrupts[-1] if interrupts and isinstance(error, RuntimeError) else error
 
 
 _library = torch.library.Library("funcnn", "DEF")
