@@ -12,6 +12,9 @@ A compiled step calls the same kernel under a name of our own: Inductor knows on
 
 Lists: one call of torch._foreach_add for all leaves of a tree costs about as much as three additions of small tensors, and
 one launch on an accelerator. It has no vmap rule, so under torch.func the leaves are added one by one.
+
+Modes: torch keeps whether there is a tape, the levels of its transforms and its dispatch modes for the whole thread. A
+Ctrl-C may come between their beginning and their end, so whoever is called from outside is `undisturbed`.
 """
 
 import platform
@@ -142,11 +145,7 @@ def is_in_place(operation: Any) -> bool:
 
 
 def undisturbed(call: Callable[..., Any], *arguments: Any) -> Any:
-    """What the call returns. Where it ends with an exception, torch's modes are again those from before.
-
-    A Ctrl-C may fall between a mode's beginning and the block that would end it: gradients switched off, a level of
-    torch.func or a dispatch mode would then outlive the call.
-    """
+    """What the call returns. Where it ends with an exception, torch's modes are again those from before."""
     before, handled = _modes(), sys.exc_info()[1]
     try:
         return call(*arguments)

@@ -59,7 +59,6 @@ def per_sample_norms(step_fn: StepFn | Callable[[Params, Batch], Any]) -> Callab
         InputError: as `per_sample`.
     """
     gradients = _summands(step_fn)
-
     return lambda params, batch: _norms(*gradients(params, batch))
 
 
@@ -93,13 +92,14 @@ def per_sample_clip(step_fn: StepFn | Callable[[Params, Batch], Any], max_norm: 
 
 def _summands(step_fn: StepFn | Callable[[Params, Batch], Any]) -> Callable[[Params, Batch], tuple[Tensor, Summands]]:
     """The values (N,), and the gradients of the samples as a tree of Outer and Rows, like the parameters'."""
-    rule: Any = behind_door(lifted(step_fn).value_and_grad)
+    provider = lifted(step_fn)
+    rule: Any = behind_door(provider.value_and_grad)
 
     def by_vmap(params: Params, batch: Batch) -> tuple[Tensor, Summands]:
         samples, unflatten = tree.flatten(batch)
 
         def single(sample: list[Tensor]) -> tuple[Tensor, Params]:
-            value, grads = lifted(step_fn)(params, unflatten([leaf.unsqueeze(0) for leaf in sample]))
+            value, grads = provider(params, unflatten([leaf.unsqueeze(0) for leaf in sample]))
             check_like("grads", grads, params)
             return value, grads
 

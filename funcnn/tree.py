@@ -123,9 +123,10 @@ def _aligned(
     tree: Tree, other: Tree, place: str = "other", exactly: bool = False
 ) -> tuple[list[Tensor], list[Tensor], Callable[[list[Any]], Tree]]:
     """The leaves of two trees, pair by pair, and the function that builds such a tree again: nothing is broadcast."""
-    for path, leaf in zip(paths(tree, "tree"), leaves(tree), strict=True) if not exactly else ():
-        check_tensor(path, leaf)
     if exactly:
         check_params(tree)
+    else:
+        for path, leaf in zip(paths(tree, "tree"), leaves(tree), strict=True):
+            check_tensor(path, leaf)
     ys, spec = check_like(place, other, tree, exactly)
     return flattened(tree)[0], ys, spec.unflatten

@@ -34,7 +34,7 @@ class ForwardInSeries(NamedTuple):
         elif not isinstance(params, tuple) or len(params) != len(self.forwards):
             got = f"a tuple of {len(params)}" if isinstance(params, tuple) else describe(params)
             raise InputError("params", got, f"a tuple of {len(self.forwards)}, one entry per layer")
-        residuals, index, start = [], 0, x
+        residuals, index = [], 0
         try:
             for index, forward in enumerate(self.forwards):
                 result = (forward.run if type(forward) is Forward else forward)(params[index], x)
@@ -46,10 +46,6 @@ class ForwardInSeries(NamedTuple):
             raise error.inside(index) from None
         except TypeError as error:
             raise of_call("layer.forward(params, x)", error, 2) from None
-        except RuntimeError:
-            if self.operands is not None:
-                self.operands.refuse(params, start)
-            raise
         return x, tuple(residuals)
 
     @property
@@ -193,9 +189,8 @@ def by_summands(layer: Layer) -> Layer:
         kept, params = residuals
 
         def of_one(kept: Residuals, row: Tensor) -> Params:
-            grads = tree.arranged(params_rule(backward)(kept, row[None]), params)
-            check_like("grads", grads, params)
-            return grads
+            leaves, spec = check_like("grads", params_rule(backward)(kept, row[None]), params)
+            return spec.unflatten(leaves)
 
         return tree.map(Rows, torch.func.vmap(of_one)(kept, dy))
 

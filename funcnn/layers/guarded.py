@@ -18,13 +18,12 @@ from ..types import Layer, Params, Residuals, Tree
 from .columns import Forward
 from .factors import ByParts
 
+KIND = attrgetter("dtype", "device", "layout")
+
 
 def are_numbers(dtypes: set[torch.dtype]) -> bool:
     """Whether they are floating, or complex within a complex step, where torch's own operations are continued."""
     return FLOATING.issuperset(dtypes) or (COMPLEX.issuperset(dtypes) and kernels.under_transform())
-
-
-KIND = attrgetter("dtype", "device", "layout")
 
 
 class Operands(NamedTuple):
@@ -57,10 +56,10 @@ class Operands(NamedTuple):
         except (ValueError, AttributeError, RuntimeError):  # another tree, no tensor, or a nested one, which has no shape
             fit = False
         if not fit:
-            self.refuse(params, x)
+            self._refuse(params, x)
 
-    def refuse(self, params: Params, x: Tensor) -> None:
-        """Raises InputError unless the operands are these, dense, floating, of one dtype and on one device."""
+    def _refuse(self, params: Params, x: Tensor) -> None:
+        """Raises InputError, naming the first operand that does not fit."""
         _check_structure("params", params, self.spec)
         leaves, paths = self.spec.flatten_up_to(params), [path.codify("params") for path in self.spec.accessors()]
         for path, leaf, size in zip(paths, leaves, self.sizes, strict=True):
@@ -105,12 +104,7 @@ class Guard(NamedTuple):
     def __call__(self, first: Tree, second: Tensor) -> Any:
         """The rule, of operands that were looked at."""
         self.check(first, second)
-        try:
-            return self.rule(first, second)
-        except RuntimeError:
-            if self.operands is not None:
-                self.operands.refuse(first, second)
-            raise
+        return self.rule(first, second)
 
 
 def guarded(
@@ -172,11 +166,9 @@ def bare(rule: Any) -> Any:
     if isinstance(rule, Forward) and isinstance(rule.run, Guard):
         return rule._replace(run=rule.run.rule)
     if isinstance(rule, ByParts):
-        return rule._replace(**{part: getattr(rule, part).rule for part in PARTS if isinstance(getattr(rule, part), Guard)})
+        summands, inputs = (part.rule if isinstance(part, Guard) else part for part in (rule.summands, rule.inputs))
+        return ByParts(summands, inputs, rule.title)
     return rule
-
-
-PARTS = ("summands", "inputs")
 
 
 def _check_structure(place: str, tree: Any, spec: Any) -> None:
