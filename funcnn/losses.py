@@ -199,16 +199,17 @@ def binary_cross_entropy() -> Loss:
     def log(p: Tensor) -> Tensor:  # complex numbers have no order; a complex step is taken where p is not clamped
         return (p if p.is_complex() else p.clamp(min=torch.finfo(p.dtype).tiny)).log()
 
-    def entropy(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Residuals]:
-        p, y = probability(outputs), probability(targets)
+    def entropy(p: Tensor, y: Tensor) -> tuple[Tensor, Residuals]:
         q = 1 - p
         return torch.lerp(log(q), log(p), y).neg(), (p, q, y)  # lerp(a, b, y) = (1 - y) a + y b
 
     def terms(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Residuals]:
-        values, residuals = entropy(outputs, targets)
+        values, residuals = entropy(probability(outputs), probability(targets))
         return _rows(values).mean(1), residuals
 
     def whole(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Residuals]:
+        if kernels.under_transform():  # else the door has looked at them
+            outputs, targets = probability(outputs), probability(targets)
         values, residuals = entropy(outputs, targets)
         return values.mean(), residuals
 
