@@ -16,10 +16,11 @@ operands, and the noise floor decides: see `precision`.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TypeAlias
 
+import torch
 from torch import Tensor
 
 from .. import kernels, tree
@@ -28,6 +29,7 @@ from ..report import Finding, Report
 from ..types import Batch, Params
 from .comparison import Comparison
 from .explain import explain, network_predictions
+from .formula import Formula, Swap
 from .nearby import reconsidered
 from .probing import odds
 from .question import Question, check_finite, gradient_leaves, lifted
@@ -70,7 +72,7 @@ def check(
     check_finite("batch", batch)
     counts = (len(tree.leaves(batch)[0]),) if tree.leaves(batch) else (1,)
     known = None if reference is None else lifted("reference", reference)
-    question = Question(claimed, known, params, batch, "params", counts, None, network_predictions)
+    question = Question(claimed, known, params, batch, "params", counts, None, network_predictions, _formula)
     report: Report = kernels.undisturbed(examine, question, tolerance, seed)
     return report
 
@@ -104,6 +106,18 @@ def examine(question: Question, tolerance: float, seed: int) -> Report:
     compared = [reconsidered(surface, position, one, look) for position, one in enumerate(first)]
     findings, samples, remarks = explain(surface, compared)
     return Report(dict(zip(paths, findings, strict=True)), trials, samples, (*[odds()] * look.large, *remarks))
+
+
+def _formula(surface: Surface, position: int) -> Formula:
+    def f(*leaves: Tensor) -> tuple[Tensor, ...]:
+        return (surface.reference.value(surface.unflatten(list(leaves)), surface.batch),)
+
+    def pull(leaves: Sequence[Tensor], u: Sequence[Tensor], swap: Swap | None = None) -> list[Tensor]:
+        grads = surface.question.claimed.value_and_grad(surface.unflatten([*leaves]), surface.batch)[1]
+        return [u[0] * leaf.detach() for leaf in tree.leaves(grads)]
+
+    names = tuple(tree.paths(surface.params, surface.question.root))
+    return Formula(f, tuple(surface.leaves), names, (torch.ones_like(surface.center),), pull, position)
 
 
 def assert_gradients(

@@ -22,6 +22,7 @@ from torch import Tensor
 from .. import kernels, tree
 from ..report import Finding, relative_error
 from ..types import Params, StepFn, Tree
+from .formula import Swap
 from .pullback import Pullback
 from .question import Rows
 from .surface import ELSEWHERE, rounded, upcast
@@ -49,9 +50,9 @@ class Contraction:
         """f(x)."""
         return self.pullback.value(self.whole(params))
 
-    def pull(self, params: Params, u: Tensor, meanwhile: Callable[[], Any] = tuple) -> Params:
+    def pull(self, params: Params, u: Tensor, meanwhile: Callable[[], Any] = tuple, swap: Swap | None = None) -> Params:
         """J^T u, with () where there is no gradient."""
-        grads = self.pullback.gradient(self.whole(params), u, meanwhile)
+        grads = self.pullback.gradient(self.whole(params), u, meanwhile, swap)
         return tuple(() if gradient is None else gradient for gradient in grads)
 
     def own_pull(self, meanwhile: Callable[[], Any] = tuple) -> Params:

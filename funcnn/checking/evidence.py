@@ -7,6 +7,7 @@ from typing import TypeAlias
 from torch import Tensor
 
 from ..report import at
+from .formula import Formula
 
 Cause: TypeAlias = tuple[str, str]  # the short name of the hypothesis, and the sentence
 
@@ -17,7 +18,7 @@ class Evidence:
 
     `samples` are both for every sample, with a leading N, and `predictions()` what known mistakes elsewhere in the network
     would make of this leaf: (cause, sentence, prediction). `counts` are what N may be, `alone` says that all other leaves
-    are right, and `name` how an entry is written.
+    are right, `name` how an entry is written, and `formula` what the rule is of, where that can be read.
     """
 
     g: Tensor
@@ -28,6 +29,7 @@ class Evidence:
     samples: tuple[Tensor, Tensor] | None = None
     predictions: Callable[[], list[tuple[str, str, Tensor]]] = list
     name: Callable[[tuple[int, ...]], str] = at
+    formula: Formula | None = None
 
     def fits(self, p: Tensor) -> bool:
         """Whether the prediction p explains g."""

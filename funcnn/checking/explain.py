@@ -39,7 +39,8 @@ def explain(surface: Surface, compared: list[Compared]) -> tuple[list[Finding], 
         one, own = compared[position], samples[position] if samples and len(samples[position][0]) in counts else None
         evidence = Evidence(one.g, one.r, one.finding.allowed, counts, len(wrong) == 1, own)
         if one.entries is None:
-            evidence = replace(evidence, predictions=partial(_of_leaf, predicted, position))
+            formula = surface.question.formula(surface, position)
+            evidence = replace(evidence, predictions=partial(_of_leaf, predicted, position), formula=formula)
         else:
             evidence = replace(evidence, name=partial(_name, one.entries, surface.leaves[position].shape))
         cause, sentence = diagnose(evidence)

@@ -1,7 +1,9 @@
 """One form for every kind of backward rule: y = f(x), and the pullback u -> J^T u."""
 
 import inspect
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -11,6 +13,7 @@ from .. import tree
 from ..errors import InputError, called, check_pair, describe
 from ..report import Finding
 from ..types import Layer, Loss, Tree
+from .formula import Swap
 from .trials import copied, untouched
 
 FORMS = "forward and backward, a Layer, a Loss, or a torch.autograd.Function"
@@ -19,12 +22,12 @@ FORMS = "forward and backward, a Layer, a Loss, or a torch.autograd.Function"
 class Pullback(NamedTuple):
     """The value, its gradient, and whether the backward rule writes into what it is given.
 
-    `gradient(inputs, u, meanwhile)` gives one for each input, None for none; between forward and backward it calls
-    `meanwhile`, where others use the same rule.
+    `gradient(inputs, u, meanwhile, swap)` gives one for each input, None for none; between forward and backward it
+    calls `meanwhile`, where others use the same rule, and hands the rule `swap(i, tensor)` for the i-th tensor saved.
     """
 
     value: Callable[[tuple[Tree, ...]], Tensor]
-    gradient: Callable[[tuple[Tree, ...], Tensor, Callable[[], Any]], tuple[Tree, ...]]
+    gradient: Callable[..., tuple[Tree, ...]]
     hands_off: Callable[[tuple[Tree, ...], Tensor], Finding]
 
 
@@ -56,9 +59,14 @@ def _ruled(forward: Callable[..., Any], backward: Callable[..., Any]) -> Pullbac
             return called("backward(residuals, dy)", backward, residuals, dy)
         return tree.map(lambda leaf: leaf * dy, called("backward(residuals)", backward, residuals))
 
-    def gradient(inputs: tuple[Tree, ...], u: Tensor, meanwhile: Callable[[], Any] = tuple) -> tuple[Tree, ...]:
+    def gradient(
+        inputs: tuple[Tree, ...], u: Tensor, meanwhile: Callable[[], Any] = tuple, swap: Swap | None = None
+    ) -> tuple[Tree, ...]:
         _, residuals = both(inputs)
         meanwhile()
+        if swap is not None:
+            saved, unflatten = tree.flatten(residuals)
+            residuals = unflatten([swap(i, leaf) for i, leaf in enumerate(saved)])
         grads = rule(residuals, u)
         alone = not isinstance(grads, tuple) or (len(inputs) == 1 and tree.paths(grads) == tree.paths(inputs[0]))
         grads = (grads,) if alone else grads
@@ -76,8 +84,10 @@ def _taped(function: Callable[..., Any]) -> Pullback:
     def value(inputs: tuple[Tree, ...]) -> Tensor:
         return _checked(function(*inputs))
 
-    def gradient(inputs: tuple[Tree, ...], u: Tensor, meanwhile: Callable[[], Any] = tuple) -> tuple[Tree, ...]:
-        with torch.inference_mode(False), torch.enable_grad():
+    def gradient(
+        inputs: tuple[Tree, ...], u: Tensor, meanwhile: Callable[[], Any] = tuple, swap: Swap | None = None
+    ) -> tuple[Tree, ...]:
+        with torch.inference_mode(False), torch.enable_grad(), _swapped(swap):
             flat, unflatten = tree.flatten(inputs)
             leaves = [leaf.detach().clone().requires_grad_() if floats(leaf) else leaf for leaf in flat]
             own = [leaf for leaf in leaves if floats(leaf)]
@@ -95,6 +105,17 @@ def _taped(function: Callable[..., Any]) -> Pullback:
         return untouched(lambda dy: gradient(inputs, dy), u, names=("dy",))[1]
 
     return Pullback(value, gradient, hands_off)
+
+
+@contextmanager
+def _swapped(swap: Swap | None) -> Iterator[None]:
+    """Where what the tape saves is handed back as others."""
+    if swap is None:
+        yield
+        return
+    count = itertools.count()
+    with torch.autograd.graph.saved_tensors_hooks(lambda saved: (next(count), saved), lambda kept: swap(*kept)):
+        yield
 
 
 def floats(leaf: Any) -> bool:

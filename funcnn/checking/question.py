@@ -10,6 +10,7 @@ from .. import tree
 from ..errors import InputError, called, check_pair, check_value, describe, is_dense
 from ..report import at
 from ..types import Batch, Params, StepFn, Tree
+from .formula import Formula
 from .mistakes import Prediction
 
 DTYPES = (
@@ -29,7 +30,8 @@ class Question(NamedTuple):
     """A provider, the reference (None: differences), the point, and what a diagnosis may use.
 
     `root` is what the parameters are called, `counts` what N may be in a hypothesis, `rows` the summands if the samples of
-    the batch are not, and `predictions(surface)` are the gradients that known mistakes would give.
+    the batch are not, `predictions(surface)` are the gradients that known mistakes would give, and
+    `formula(surface, position)` is what the rule is of, for a leaf.
     """
 
     claimed: StepFn
@@ -40,6 +42,7 @@ class Question(NamedTuple):
     counts: tuple[int, ...]
     rows: Rows | None
     predictions: Callable[[Any], list[Prediction]]
+    formula: Callable[[Any, int], Formula]
 
 
 def lifted(place: str, step_fn: Any) -> StepFn:

@@ -4,6 +4,7 @@ For a fixed u the pullback is the gradient of <u, f(x)>, so all of `check` appli
 But a backward rule meets many others, and may be right for one and wrong for the next: see `cotangents`.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -18,6 +19,7 @@ from ..report import Report
 from ..types import Layer, Loss, Objective, Tree
 from .check import examine
 from .cotangents import Contraction, adjoint, another_forward, attacks
+from .formula import Formula, Swap
 from .mistakes import Forward, Prediction, predict
 from .pullback import Pullback, floats, lifted
 from .question import Question, check_finite
@@ -75,6 +77,7 @@ def _checked(forward: Any, pullback: Pullback, inputs: tuple[Tree, ...], toleran
         tuple(dict.fromkeys(counts)),
         contraction.rows,
         predictions,
+        partial(_formula, contraction),
     )
     report = examine(question, tolerance, seed)
     trials = report.trials | {"untouched upstream": pullback.hands_off(inputs, u)}
@@ -102,6 +105,18 @@ def assert_vjp(
     report = check_vjp(forward, inputs, backward=backward, tolerance=tolerance, seed=seed)
     if not report:
         raise AssertionError(f"the backward rule is not right\n{report}")
+
+
+def _formula(contraction: Contraction, surface: Surface, position: int) -> Formula:
+    def f(*leaves: Tensor) -> tuple[Tensor, ...]:
+        return (contraction.value(surface.unflatten(list(leaves))),)
+
+    def pull(leaves: Sequence[Tensor], u: Sequence[Tensor], swap: Swap | None = None) -> list[Tensor]:
+        grads = contraction.pull(surface.unflatten([*leaves]), u[0], swap=swap)
+        return [leaf.detach() for leaf in tree.leaves(grads)]
+
+    names = tuple(tree.paths(surface.params, "inputs"))
+    return Formula(f, tuple(surface.leaves), names, (contraction.u.double(),), pull, position)
 
 
 def _predictions(forward: Any, contraction: Contraction, surface: Surface) -> list[Prediction]:
