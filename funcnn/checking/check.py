@@ -1,23 +1,11 @@
 """Checking a gradient is comparing two: every source has the same type, so any one of them can be the reference.
 
-A leaf is right if |g - r| <= tolerance max(|g|, |r|), leaf by leaf, since a bias lost beside a large weight is lost in a
-pooled norm too. Central differences in float64 agree with a right gradient to about 1e-9, so the default tolerance is 1e-7.
-Random directions settle most leaves at the price of a few values (see `probing`). A leaf that fails is looked at more
-closely, in this order:
-
-1. every entry, and where that fails finer: by complex steps if the function is analytic, else by differences of order 4;
-2. the orders of the differences along g - r, which tell a wrong gradient from a kink and from rounding: see `orders`;
-3. at a kink the one-sided derivatives of each entry, between which g may lie: see `entries`;
-4. where many kinks meet, the neighbours of the point: see `nearby`;
-5. what would explain it, and which samples show it: see `diagnosis` and `mistakes`.
-
-In float32, bfloat16 and float16 nothing is ever differenced. The reference is evaluated in float64 on the very same
-operands, and the noise floor decides: see `precision`.
+First trials: does the function repeat itself, keep its hands off its inputs, agree with itself on its value? Then every leaf
+is a case for the `witnesses`, who say whether it is wrong, and what is wrong is put to the `hypotheses`, who say what.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import TypeAlias
 
 import torch
@@ -27,14 +15,16 @@ from .. import kernels, tree
 from ..errors import InputError, check_batch, check_number, check_params, check_seed
 from ..report import Finding, Report
 from ..types import Batch, Params
-from .comparison import Comparison
+from .case import Case
+from .directions import odds
 from .explain import explain, network_predictions
 from .formula import Formula, Swap
-from .nearby import reconsidered
-from .probing import odds
-from .question import Question, check_finite, gradient_leaves, lifted
-from .surface import ELSEWHERE, Surface, rounded
-from .trials import copied, repeated, same_value, untouched
+from .precision import allowed, noise_floors
+from .subject import Subject, check_finite, gradient_leaves, provider
+from .surface import Surface, rounded
+from .thresholds import LIMITS
+from .trials import attempt, copied, repeated, same_value, untouched
+from .witnesses import settled
 
 Provider: TypeAlias = Callable[[Params, Batch], tuple[Tensor, Params]]  # as a StepFn is
 
@@ -64,60 +54,18 @@ def check(
             parameters, naming the first path that differs; a step_fn or reference that is none; a reference that does
             not run in float64.
     """
-    claimed = lifted("step_fn", step_fn)
+    claimed = provider("step_fn", step_fn)
     tolerance, seed = check_number("tolerance", tolerance), check_seed(seed)
     check_params(params)
     check_batch(batch)
     check_finite("params", params)
     check_finite("batch", batch)
     counts = (len(tree.leaves(batch)[0]),) if tree.leaves(batch) else (1,)
-    known = None if reference is None else lifted("reference", reference)
-    question = Question(claimed, known, params, batch, "params", counts, None, network_predictions, _formula)
-    report: Report = kernels.undisturbed(examine, question, tolerance, seed)
+    known = None if reference is None else provider("reference", reference)
+    paths = tree.paths(params, "params")
+    subject = Subject(claimed, known, params, batch, paths, counts, None, network_predictions, _formula)
+    report: Report = kernels.undisturbed(examine, subject, tolerance, seed)
     return report
-
-
-def examine(question: Question, tolerance: float, seed: int) -> Report:
-    """The answer to a question about anything that is a StepFn."""
-    claimed, params, root = question.claimed, question.params, question.root
-    if not any(leaf.numel() for leaf in tree.leaves(params)):
-        raise InputError(root, "no numbers", "at least one that has a gradient, or there is nothing to check")
-    point = params, question.batch
-    with suppress(RuntimeError, ValueError, TypeError):  # the function may be nowhere else
-        claimed.value_and_grad(rounded(params, ELSEWHERE), copied(question.batch))  # nothing of it must come back below
-    result, hands_off = untouched(claimed.value_and_grad, *point, names=(root, "batch"))
-    value, g = gradient_leaves("step_fn", result, params)
-    again = gradient_leaves("step_fn", claimed.value_and_grad(*copied(point)), params)
-    surface = Surface(question)
-    trials = {
-        "untouched inputs": hands_off,
-        "repeated call": repeated([value, *g], [again[0], *again[1]], tolerance),
-        "value": same_value(value, claimed.value(*copied(point)), surface.center, surface.moved(value.dtype), tolerance),
-    }
-    if not surface.by_differences:
-        again_r = surface.reference(surface.params, surface.batch)[1]
-        trials["repeated reference"] = repeated(tree.leaves(surface.gradient), tree.leaves(again_r), tolerance)
-    paths, nothing = tree.paths(params, root), _nothing_to_compare(trials)
-    if nothing:
-        return Report({path: _no_comparison(leaf, nothing) for path, leaf in zip(paths, g, strict=True)}, trials)
-
-    look = Comparison(surface, tolerance, seed)
-    first = [look(surface, position, leaf.double()) for position, leaf in enumerate(g)]
-    compared = [reconsidered(surface, position, one, look) for position, one in enumerate(first)]
-    findings, samples, remarks = explain(surface, compared)
-    return Report(dict(zip(paths, findings, strict=True)), trials, samples, (*[odds()] * look.large, *remarks))
-
-
-def _formula(surface: Surface, position: int) -> Formula:
-    def f(*leaves: Tensor) -> tuple[Tensor, ...]:
-        return (surface.reference.value(surface.unflatten(list(leaves)), surface.batch),)
-
-    def pull(leaves: Sequence[Tensor], u: Sequence[Tensor], swap: Swap | None = None) -> list[Tensor]:
-        grads = surface.question.claimed.value_and_grad(surface.unflatten([*leaves]), surface.batch)[1]
-        return [u[0] * leaf.detach() for leaf in tree.leaves(grads)]
-
-    names = tuple(tree.paths(surface.params, surface.question.root))
-    return Formula(f, tuple(surface.leaves), names, (torch.ones_like(surface.center),), pull, position)
 
 
 def assert_gradients(
@@ -136,13 +84,63 @@ def assert_gradients(
         raise AssertionError(f"the gradient is not right\n{report}")
 
 
+def examine(subject: Subject, tolerance: float, seed: int, nondeterminism: float = 0.0) -> Report:
+    """The answer to a question about anything that is a StepFn."""
+    claimed, params = subject.claimed, subject.params
+    if not any(leaf.numel() for leaf in tree.leaves(params)):
+        needs = "at least one that has a gradient, or there is nothing to check"
+        raise InputError(subject.root, "no numbers", needs)
+    point = params, subject.batch
+    # Somewhere else first: nothing of it must come back below.
+    attempt(claimed.value_and_grad, rounded(params, LIMITS.elsewhere), copied(subject.batch))
+    result, hands_off = untouched(claimed.value_and_grad, *point, names=(subject.root, "batch"))
+    value, g = gradient_leaves("step_fn", result, params)
+    again = gradient_leaves("step_fn", claimed.value_and_grad(*copied(point)), params)
+    surface = Surface(subject)
+    trials = {
+        "untouched inputs": hands_off,
+        "repeated call": repeated([value, *g], [again[0], *again[1]], tolerance, nondeterminism),
+        "value": same_value(value, claimed.value(*copied(point)), surface.center, surface.moved(value.dtype), tolerance),
+    }
+    if not surface.by_differences:
+        other = tree.leaves(surface.reference(surface.params, surface.batch)[1])
+        trials["repeated reference"] = repeated(surface.gradients, other, tolerance, nondeterminism)
+    nothing = _nothing_to_compare(trials)
+    if nothing:
+        findings = [_no_comparison(leaf, nothing) for leaf in g]
+        return Report(dict(zip(subject.paths, findings, strict=True)), trials)
+    cases = [settled(case) for case in opened(surface, g, tolerance, seed)]
+    findings, samples, remarks = explain(surface, cases)
+    probed = [odds()] * any(case.large for case in cases)
+    return Report(dict(zip(subject.paths, findings, strict=True)), trials, samples, (*probed, *remarks))
+
+
+def opened(surface: Surface, g: list[Tensor], tolerance: float, seed: int) -> list[Case]:
+    """A case for every leaf."""
+    generator, floors = torch.Generator().manual_seed(seed), noise_floors(surface)
+    return [
+        Case(surface, position, leaf.double(), allowed(tolerance, floor), floor, generator)
+        for position, (leaf, floor) in enumerate(zip(g, floors, strict=True))
+    ]
+
+
+def _formula(surface: Surface, position: int) -> Formula:
+    def f(*leaves: Tensor) -> tuple[Tensor, ...]:
+        return (surface.reference.value(surface.unflatten(list(leaves)), surface.batch),)
+
+    def pull(leaves: Sequence[Tensor], u: Sequence[Tensor], swap: Swap | None = None) -> list[Tensor]:
+        grads = surface.subject.claimed.value_and_grad(surface.unflatten([*leaves]), surface.batch)[1]
+        return [u[0] * leaf.detach() for leaf in tree.leaves(grads)]
+
+    names = tuple(surface.subject.paths)
+    return Formula(f, tuple(surface.leaves), names, (torch.ones_like(surface.center),), pull, position)
+
+
 def _nothing_to_compare(trials: dict[str, Finding]) -> str:
     """Why no comparison would mean anything, or nothing."""
-    if trials["untouched inputs"].verdict != "ok":
-        return trials["untouched inputs"].diagnosis
-    for repeats in ("repeated call", "repeated reference"):
-        if repeats in trials and trials[repeats].verdict != "ok":
-            return trials[repeats].diagnosis
+    for name in ("untouched inputs", "repeated call", "repeated reference"):
+        if name in trials and trials[name].verdict != "ok":
+            return trials[name].diagnosis
     return "the value is not finite" if trials["value"].cause == "not finite" else ""
 
 

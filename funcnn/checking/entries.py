@@ -16,10 +16,8 @@ from torch import Tensor
 from ..providers.differences import CENTRAL, LEFT, ORDER_4, RIGHT, Scheme, of_entries
 from ..providers.structured import Probe
 from .surface import Surface
+from .thresholds import LIMITS
 
-STEP, FINE = 6e-6, 1e-3  # eps^(1/3) and eps^(1/5), best where the error is O(h^2) and O(h^4)
-ONE_SIDED = 1e-6  # small, to meet no other kink, yet above rounding
-SETTLED_TOGETHER = 4096  # entries of a leaf that are looked at one by one
 ELEMENTS_AT_ONCE = 2**21  # numbers that a chunk of moved entries has: 16 MiB, for few chunks rather than for the cache
 
 
@@ -37,7 +35,7 @@ def central(probe: Probe, h: float, order: int) -> Float[Tensor, "P S"]:
 
 def brackets(probe: Probe, index: Int[Tensor, " P"]) -> tuple[Float[Tensor, " P"], Float[Tensor, " P"]]:
     """The least and the largest subgradient of each entry."""
-    right, left = (derivatives(probe, scheme, ONE_SIDED, index) for scheme in (RIGHT, LEFT))
+    right, left = (derivatives(probe, scheme, LIMITS.one_sided, index) for scheme in (RIGHT, LEFT))
     return torch.minimum(left, right).mean(1), torch.maximum(left, right).mean(1)
 
 
@@ -46,7 +44,7 @@ def nearest_subgradient(surface: Surface, position: int, g: Tensor, r: Tensor, s
     flat_g, nearest = g.flatten(), r.flatten().clone()
     for found in (surface.probes, surface.sample_probes):
         far = ((flat_g - nearest).abs() > slack).nonzero()[:, 0]
-        far = far[(flat_g - nearest)[far].abs().argsort(descending=True)[:SETTLED_TOGETHER]]
+        far = far[(flat_g - nearest)[far].abs().argsort(descending=True)[: LIMITS.settled_together]]
         if len(far):
             low, high = brackets(found[position], far)
             nearest[far] = flat_g[far].clamp(low, high)

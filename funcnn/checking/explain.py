@@ -9,40 +9,41 @@ import torch
 from torch import Tensor
 
 from .. import tree
-from ..errors import InputError
 from ..objectives import Composed
 from ..providers.doors import behind_door
 from ..providers.reverse import func_grad
 from ..report import Finding, at
 from ..types import Objective
+from .case import Case
 from .diagnosis import diagnose
 from .evidence import Evidence
-from .leaf import Compared
 from .mistakes import Forward, Prediction, predict
 from .samples import TOGETHER, errors, per_sample_gradients
 from .surface import Surface
+from .trials import attempt
 
 SHOWN = 8  # samples that are listed by number
 PLAIN = 1e-4  # the relative error from which a sample counts as wrong, whatever the noise in it
 
 
-def explain(surface: Surface, compared: list[Compared]) -> tuple[list[Finding], Tensor | None, list[str]]:
+def explain(surface: Surface, cases: list[Case]) -> tuple[list[Finding], Tensor | None, list[str]]:
     """The findings with their diagnoses, the errors of the samples (N, leaves), and remarks on all leaves together."""
-    wrong = [position for position, one in enumerate(compared) if one.finding.verdict == "wrong"]
-    findings = [one.finding for one in compared]
+    findings = [case.verdict for case in cases]
+    wrong = [case for case in cases if case.is_now("wrong")]
     if not wrong:
         return findings, None, []
-    entry_by_entry = all(one.entries is None and one.g.shape == one.r.shape for one in compared)
+    entry_by_entry = all(case.entries is None and case.g.shape == case.leaf.shape for case in cases)
     samples = _samples(surface) if entry_by_entry else None
-    predicted, counts = cache(partial(surface.question.predictions, surface)), surface.question.counts
-    for position in wrong:
-        one, own = compared[position], samples[position] if samples and len(samples[position][0]) in counts else None
-        evidence = Evidence(one.g, one.r, one.finding.allowed, counts, len(wrong) == 1, own)
-        if one.entries is None:
-            formula = surface.question.formula(surface, position)
+    predicted, counts = cache(partial(surface.subject.predictions, surface)), surface.subject.counts
+    for case in wrong:
+        position = case.position
+        own = samples[position] if samples and len(samples[position][0]) in counts else None
+        evidence = Evidence(case.g, case.right, case.allowed, counts, len(wrong) == 1, own)
+        if case.entries is None:
+            formula = surface.subject.formula(surface, position)
             evidence = replace(evidence, predictions=partial(_of_leaf, predicted, position), formula=formula)
         else:
-            evidence = replace(evidence, name=partial(_name, one.entries, surface.leaves[position].shape))
+            evidence = replace(evidence, name=partial(_name, case.entries, case.leaf.shape))
         cause, sentence = diagnose(evidence)
         findings[position] = replace(findings[position], cause=cause, diagnosis=sentence)
     if samples is None:
@@ -66,15 +67,13 @@ def _samples(surface: Surface) -> list[tuple[Tensor, Tensor]] | None:
     """The gradients of the samples, or None where the value is no mean of theirs, or one alone is refused."""
     if sum(leaf.numel() for leaf in surface.leaves) > TOGETHER // 2 or not surface.splits:
         return None
-    try:
-        return per_sample_gradients(surface)
-    except (InputError, RuntimeError, ValueError, TypeError):
-        return None
+    found: list[tuple[Tensor, Tensor]] | None = attempt(per_sample_gradients, surface)
+    return found
 
 
 def network_predictions(surface: Surface) -> list[Prediction]:
     """What mistakes in the network would do, where either side knows the network."""
-    for step_fn in (surface.question.claimed, surface.reference):
+    for step_fn in (surface.subject.claimed, surface.reference):
         value = behind_door(step_fn.value)
         if isinstance(value, Composed):
             return predict(value.layer, surface.params, surface.batch[0], partial(_gradient, value.loss, surface))

@@ -10,8 +10,6 @@ what rounding the operands anew does to a_64. And it may be so high that a mista
 allowed, and where autograd itself is worse than that the precision has no digits left to judge by.
 """
 
-from dataclasses import replace
-
 import torch
 
 from .. import tree
@@ -19,17 +17,15 @@ from ..errors import InputError
 from ..providers.reverse import autograd
 from ..report import relative_error
 from ..types import Objective, Params
-from .leaf import FLOORS, Compared
 from .surface import Surface, rounded
+from .thresholds import LIMITS
 from .trials import copied
-
-MOST, LUCK = 0.3, 4
 
 
 def noise_floors(surface: Surface) -> list[float]:
     """The relative error of a right gradient in every leaf; 0 in float64, where the tolerance decides."""
-    question = surface.question
-    leaves = tree.leaves(question.params)
+    subject = surface.subject
+    leaves = tree.leaves(subject.params)
     roundings = [torch.finfo(leaf.dtype).eps / 4 for leaf in leaves]  # of one operation, in the root mean square
     if all(leaf.dtype == torch.float64 for leaf in leaves):
         return [0.0] * len(leaves)
@@ -40,23 +36,14 @@ def noise_floors(surface: Surface) -> list[float]:
 
     try:
         right = exact(surface.params, surface.batch)[1]
-        own = distances(autograd(Objective(question.claimed.value))(*copied((question.params, question.batch)))[1], right)
+        own = distances(autograd(Objective(subject.claimed.value))(*copied((subject.params, subject.batch)))[1], right)
         operands = distances(exact(*(rounded(x, 4 * max(roundings)) for x in (surface.params, surface.batch)))[1], right)
     except (InputError, RuntimeError):
         return roundings  # autograd cannot follow the function
     floors = [max(pair) for pair in zip(own, roundings, strict=True)]
-    return [max(floor, min(moved, LUCK * floor)) for floor, moved in zip(floors, operands, strict=True)]
+    return [max(floor, min(moved, LIMITS.luck * floor)) for floor, moved in zip(floors, operands, strict=True)]
 
 
 def allowed(tolerance: float, floor: float) -> float:
     """The relative error up to which a leaf counts as right."""
-    return max(tolerance, min(FLOORS * floor, MOST))
-
-
-def judged(compared: Compared, floor: float) -> Compared:
-    """A leaf that is wrong, but by no more than autograd's gradient is in this precision, is nobody's fault."""
-    finding = compared.finding
-    if finding.verdict != "wrong" or not finding.error <= 2 * floor:
-        return compared
-    sentence = f"autograd's own gradient is wrong by {floor:.0%} in this precision: it has no digits left to judge by"
-    return compared._replace(finding=replace(finding, verdict="unreliable", diagnosis=sentence))
+    return max(tolerance, min(LIMITS.floors * floor, LIMITS.most))

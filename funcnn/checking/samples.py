@@ -12,8 +12,9 @@ from ..providers.batched import batched
 from ..providers.doors import behind_door
 from ..samples import per_sample
 from ..types import Batch, Params, StepFn
-from .entries import STEP, central
+from .entries import central
 from .surface import Surface
+from .thresholds import LIMITS
 from .trials import copied
 
 TOGETHER = 2**22  # numbers that the per-sample gradients may have: 32 MiB
@@ -21,15 +22,15 @@ TOGETHER = 2**22  # numbers that the per-sample gradients may have: 32 MiB
 
 def per_sample_gradients(surface: Surface) -> list[tuple[Tensor, Tensor]]:
     """For every leaf (g_n, r_n) in float64, with a leading N; the first samples alone where all would be too many."""
-    question, count = surface.question, max(1, TOGETHER // sum(leaf.numel() for leaf in surface.leaves))
-    if question.rows is None:
-        question = question._replace(batch=tree.map(lambda leaf: leaf[:count], question.batch))
-        surface = Surface(question)
-        g = _alone(question.claimed, copied(question.params), copied(question.batch))
+    subject, count = surface.subject, max(1, TOGETHER // sum(leaf.numel() for leaf in surface.leaves))
+    if subject.rows is None:
+        subject = subject._replace(batch=tree.map(lambda leaf: leaf[:count], subject.batch))
+        surface = Surface(subject)
+        g = _alone(subject.claimed, copied(subject.params), copied(subject.batch))
     else:
-        g = question.rows.gradients()
+        g = subject.rows.gradients()
     if surface.by_differences:
-        r = [central(probe, STEP, order=2).T.reshape(-1, *probe.leaf.shape) for probe in surface.sample_probes]
+        r = [central(probe, LIMITS.step, order=2).T.reshape(-1, *probe.leaf.shape) for probe in surface.sample_probes]
     else:
         r = tree.leaves(_alone(surface.reference, surface.params, surface.batch))
     return list(zip([leaf.double() for leaf in tree.leaves(g)], r, strict=True))

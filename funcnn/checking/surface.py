@@ -23,12 +23,9 @@ from ..providers.doors import behind_door
 from ..providers.reverse import func_grad
 from ..providers.structured import Probe, probes
 from ..types import Batch, Objective, Params, StepFn, Tree
-from .question import Question
-from .trials import copied
-
-ELSEWHERE = 1e-2  # the relative distance of another point, where nothing that is kept may come from
-EPS = torch.finfo(torch.float64).eps
-WALKED_TOGETHER = 2**22  # numbers that the copies of a leaf may have in one evaluation: 32 MiB
+from .subject import Subject, gradient_leaves
+from .thresholds import EPS, WALKED_TOGETHER
+from .trials import attempt, copied
 
 
 def upcast(x: Tree) -> Tree:
@@ -54,13 +51,13 @@ class Surface:
     Raises InputError where the reference does not run in float64.
     """
 
-    def __init__(self, question: Question) -> None:
+    def __init__(self, subject: Subject) -> None:
         """Evaluates the function once."""
-        self.question, self.by_differences = question, question.reference is None
-        claimed = question.claimed
-        self.reference = question.reference or finite_difference(Objective(claimed.value))
-        self.params, self.batch = upcast(copied(question.params)), upcast(copied(question.batch))
+        self.subject, self.by_differences = subject, subject.reference is None
+        self.reference = subject.reference or finite_difference(Objective(subject.claimed.value))
+        self.params, self.batch = upcast(copied(subject.params)), upcast(copied(subject.batch))
         self.leaves, self.unflatten = tree.flatten(self.params)
+        self.size = sum(leaf.numel() for leaf in self.leaves)
         self.center: Tensor = self._first(self.reference.value)
 
     def _first(self, function: Callable[[Params, Batch], Any]) -> Any:
@@ -77,15 +74,13 @@ class Surface:
         if dtype == torch.float64:
             return self.center
         operands = (rounded(x, torch.finfo(dtype).eps) for x in (self.params, self.batch))
-        try:
-            return self.reference.value(*operands)
-        except (InputError, RuntimeError, ValueError, TypeError):
-            return self.center
+        moved = attempt(self.reference.value, *operands)
+        return self.center if moved is None else moved
 
     @cached_property
-    def gradient(self) -> Params:
-        """The reference's."""
-        return self._first(self.reference.value_and_grad)[1]
+    def gradients(self) -> list[Tensor]:
+        """The leaves of the reference's."""
+        return gradient_leaves("reference", self._first(self.reference.value_and_grad), self.params)[1]
 
     @cached_property
     def exact(self) -> StepFn:
@@ -97,10 +92,8 @@ class Surface:
     @cached_property
     def exact_gradient(self) -> list[Tensor] | None:
         """Its leaves, or None where f is not analytic."""
-        try:
-            return tree.leaves(self.exact(self.params, self.batch)[1])
-        except (InputError, RuntimeError, ValueError, TypeError):
-            return None
+        found = attempt(self.exact.value_and_grad, self.params, self.batch)
+        return None if found is None else tree.leaves(found[1])
 
     @cached_property
     def derived(self) -> list[Tensor] | None:
@@ -114,11 +107,10 @@ class Surface:
         """How far rounding every operand anew moves each leaf of the exact gradient, Euclidean norms; 0 if there is none."""
         if self.exact_gradient is None:
             return [0.0] * len(self.leaves)
-        try:
-            moved = self.exact(*(rounded(x, 2 * EPS) for x in (self.params, self.batch)))[1]
-        except (InputError, RuntimeError, ValueError, TypeError):
+        moved = attempt(self.exact.value_and_grad, *(rounded(x, 2 * EPS) for x in (self.params, self.batch)))
+        if moved is None:
             return [0.0] * len(self.leaves)
-        return [(x - y).norm().item() for x, y in zip(self.exact_gradient, tree.leaves(moved), strict=True)]
+        return [(x - y).norm().item() for x, y in zip(self.exact_gradient, tree.leaves(moved[1]), strict=True)]
 
     def values(self, position: int, moved: Tensor) -> Float[Tensor, " P"]:
         """The values with one leaf replaced by each of P others, stacked."""
@@ -129,6 +121,16 @@ class Surface:
 
         found: Tensor = batched(value)(moved)
         return found
+
+    def moved_along(self, position: int, z: Tensor) -> Callable[[Tensor], Tensor]:
+        """The values at w + h_i z_i, (k, P), for offsets h (k, P) along P directions that move one leaf alone."""
+        leaf = self.leaves[position]
+
+        def values(offsets: Tensor) -> Tensor:
+            steps = offsets.reshape(-1, len(z), *[1] * leaf.ndim) * z
+            return self.values(position, (leaf + steps).flatten(0, 1))
+
+        return values
 
     def along(self, position: int, direction: Tensor) -> Callable[[Float[Tensor, " P"]], Float[Tensor, " P"]]:
         """The values at w + h d for offsets h, where d moves one leaf alone."""
@@ -156,18 +158,15 @@ class Surface:
     @cached_property
     def splits(self) -> bool:
         """Whether the value is made of the samples' own values."""
-        if self.question.rows is not None or not tree.leaves(self.batch):
-            return self.question.rows is not None
-        try:
-            mean = self.terms(self.params).mean()
-        except (RuntimeError, ValueError, TypeError):
-            return False  # no batch of one
-        return bool(torch.isclose(mean, self.center, rtol=1e-9, atol=0.0))
+        if self.subject.rows is not None or not tree.leaves(self.batch):
+            return self.subject.rows is not None
+        terms = attempt(self.terms, self.params)  # it may be that there is no batch of one
+        return terms is not None and bool(torch.isclose(terms.mean(), self.center, rtol=1e-9, atol=0.0))
 
     def terms(self, params: Params) -> Float[Tensor, " N"]:
         """The values of the samples."""
-        if self.question.rows is not None:
-            return self.question.rows.terms(params)
+        if self.subject.rows is not None:
+            return self.subject.rows.terms(params)
         samples, unflatten = tree.flatten(self.batch)
 
         def alone(*leaves: Tensor) -> Tensor:

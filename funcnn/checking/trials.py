@@ -11,11 +11,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import tree
+from .. import kernels, tree
+from ..errors import InputError
 from ..report import Finding, Verdict, relative_error
 from ..types import Tree
+from .thresholds import LIMITS
 
-ROUNDINGS = 50  # how many roundings of its own size a value may be off
+
+def attempt(call: Callable[..., Any], *arguments: Any) -> Any:
+    """What the call returns, or None where the function refuses: it may be nowhere else than where it was given."""
+    try:
+        return kernels.undisturbed(call, *arguments)
+    except (InputError, RuntimeError, ValueError, TypeError, IndexError, ArithmeticError, AssertionError):
+        return None
 
 
 def same_bits(x: Tree, y: Tree) -> bool:
@@ -30,14 +38,22 @@ def _same(x: Any, y: Any) -> bool:
 
 
 def copied(x: Tree) -> Tree:
-    """A copy to hand out, in which a function may write what it likes; what requires gradients goes on to."""
+    """A copy to hand out, strides and all, in which a function may write; what requires gradients goes on to."""
 
     def leaf(x: Any) -> Any:
         if not isinstance(x, Tensor):
             return x
-        return x.detach().clone().requires_grad_() if x.requires_grad else x.clone()
+        copy = _with_strides(x.detach())
+        return copy.requires_grad_() if x.requires_grad else copy
 
     return tree.map(leaf, x)
+
+
+def _with_strides(x: Tensor) -> Tensor:
+    if x.is_contiguous() or x.layout is not torch.strided or x.is_conj() or x.is_neg() or not x.numel():
+        return x.clone()
+    span = 1 + sum((n - 1) * stride for n, stride in zip(x.shape, x.stride(), strict=True))
+    return x.as_strided((span,), (1,)).clone().as_strided(x.shape, x.stride())
 
 
 def untouched(call: Callable[..., Any], *arguments: Tree, names: tuple[str, ...]) -> tuple[Any, Finding]:
@@ -56,14 +72,16 @@ def untouched(call: Callable[..., Any], *arguments: Tree, names: tuple[str, ...]
     return result, Finding("wrong", math.inf, cause="mutation", diagnosis=sentence)
 
 
-def repeated(first: list[Tensor], second: list[Tensor], allowed: float) -> Finding:
-    """Whether two calls at the same point give the same."""
+def repeated(first: list[Tensor], second: list[Tensor], allowed: float, nondeterminism: float = 0.0) -> Finding:
+    """Whether two calls at the same point give the same, but for sums in another order, as an accelerator takes them."""
     if same_bits(first, second):
         return Finding("ok", 0.0)
     spread = max(relative_error(x.double(), y.double()) for x, y in zip(first, second, strict=True))
+    order = LIMITS.reordered * max(torch.finfo(x.dtype).eps for x in first)
+    least = max(allowed / 10, order, nondeterminism)
     sentence = f"two calls at the same point differ by {spread:.1e} of a leaf: the function is not deterministic"
-    verdict: Verdict = "ok" if spread <= allowed / 10 else "unreliable"
-    return Finding(verdict, spread, allowed / 10, cause="nondeterministic", diagnosis=sentence)
+    verdict: Verdict = "ok" if spread <= least else "unreliable"
+    return Finding(verdict, spread, least, cause="nondeterministic", diagnosis=sentence)
 
 
 def same_value(value: Tensor, own: Tensor, reference: Tensor, moved: Tensor, tolerance: float) -> Finding:
@@ -73,12 +91,12 @@ def same_value(value: Tensor, own: Tensor, reference: Tensor, moved: Tensor, tol
     """
     exact, eps = value.dtype == torch.float64, torch.finfo(value.dtype).eps
     loss = relative_error(moved.double(), reference)
-    finer = tolerance + ROUNDINGS * eps
+    finer = tolerance + LIMITS.roundings * eps
     others: tuple[tuple[str, Tensor, float, Verdict, str], ...] = (
         ("step_fn.value", own, finer, "wrong", "two functions"),
         ("the reference's", reference, finer, "wrong", "two functions")
         if exact
-        else ("float64's", reference, finer + ROUNDINGS * loss, "unreliable", "the precision has no digits left"),
+        else ("float64's", reference, finer + LIMITS.roundings * loss, "unreliable", "the precision has no digits left"),
     )
     v = value.double().item()
     for name, other, allowed, verdict, why in others:

@@ -1,10 +1,10 @@
 """Checking a backward rule alone: y = f(x) and its pullback u -> J^T u, for any cotangent u.
 
 For a fixed u the pullback is the gradient of <u, f(x)>, so all of `check` applies, with a u that is different everywhere.
-But a backward rule meets many others, and may be right for one and wrong for the next: see `cotangents`.
+But a backward rule meets many others, and may be right for one and wrong for the next: see `attacks`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -13,149 +13,151 @@ from torch import Tensor
 
 from .. import kernels, tree
 from ..errors import InputError, check_number, check_seed, describe
-from ..providers.differences import finite_difference
-from ..providers.reverse import func_grad
-from ..report import Report
-from ..types import Layer, Loss, Objective, Tree
+from ..providers.reverse import autograd
+from ..report import Finding, Report
+from ..types import Layer, Loss, Objective, StepFn, Tree
+from .attacks import adjoint, attacks
 from .check import examine
-from .cotangents import Contraction, adjoint, another_forward, attacks
-from .formula import Formula, Swap
-from .mistakes import Forward, Prediction, predict
-from .pullback import Pullback, floats, lifted
-from .question import Question, check_finite
-from .surface import Surface
-from .trials import copied
+from .contraction import Contraction, Leaves, real
+from .rule_predictions import rule_predictions
+from .rules import floats, lifted, takes_two
+from .subject import Subject, check_finite, check_visible
 
 UNLIKE = 0x9E3779B97F4A7C15  # the inputs may have been drawn with the very same seed
 
 
 def check_vjp(
-    forward: Any, inputs: tuple[Tree, ...], *, backward: Any = None, tolerance: float = 1e-7, seed: int = 0
+    forward: Any,
+    inputs: tuple[Tree, ...],
+    *,
+    backward: Any = None,
+    reference: Callable[..., Any] | None = None,
+    constants: tuple[int, ...] = (),
+    tolerance: float = 1e-7,
+    nondeterminism: float = 0.0,
+    seed: int = 0,
 ) -> Report:
-    """Checks a backward rule against central differences in float64, and with cotangents that attack it.
+    """Checks a backward rule against central differences in float64, and in the uses that attack it.
 
-    The leaves of the report are those of the inputs that the rule gives a gradient for, such as `inputs[0]['w']`; its
-    trials are the cotangents and identities above.
+    The leaves of the report are those of the inputs that have a gradient, such as `inputs[0]['w']`; its trials are the uses
+    and identities above.
 
     Args:
         forward: A rule forward(*inputs) -> (y, residuals). Without `backward`: a Layer, with inputs (params, x), a Loss,
-            with inputs (outputs, targets), or a torch.autograd.Function, with the arguments of its `apply`.
-        inputs: Where to check, in any precision: trees of tensors. What is no floating tensor stays as it is.
-        backward: The rule backward(residuals, dy) -> the gradients of the first inputs, or of all, None for none. That of
-            a loss takes the residuals alone and gives the gradient of the first input.
+            with inputs (outputs, targets), or what torch's tape follows: a torch.autograd.Function, with the arguments of
+            its `apply`, or any callable. Where there are several outputs, y is a tree of them.
+        inputs: Where to check, in any precision: trees of tensors, handed on as they are, strides and all. What is no
+            floating or complex tensor stays as it is.
+        backward: The rule backward(residuals, dy) -> the gradients of the first inputs, or of all. That of a loss takes the
+            residuals alone and gives the gradient of the first input.
+        reference: The same function of the same inputs in plain operations, which runs in float64: for a kernel that does
+            not, or whose gradient is on purpose not that of its values. The kernel is then not differenced.
+        constants: Which inputs are constants: None is no gradient for anything else that moves y. Those of a loss are all
+            but the first.
         tolerance: As in `check`.
+        nondeterminism: The relative difference that two calls may have, beside that of sums in another order.
         seed: Of the cotangents and the directions.
 
     Raises:
-        InputError: no rule of these forms; inputs that are no tuple, not finite, or that the rule gives no gradients for.
+        InputError: no rule of these forms; inputs that are no tuple, not finite, or that the rule gives no gradients for; a
+            forward or a reference that fails at the inputs.
     """
     tolerance, seed = check_number("tolerance", tolerance), check_seed(seed)
+    nondeterminism = check_number("nondeterminism", nondeterminism)
     if not isinstance(inputs, tuple) or not inputs:
         raise InputError("inputs", repr(inputs), "a tuple of what forward is called with")
-    check_finite("inputs", inputs)
-    report: Report = kernels.undisturbed(_checked, forward, lifted(forward, backward), inputs, tolerance, seed)
+    if reference is not None and not callable(reference):
+        raise InputError("reference", describe(reference), "a function of the inputs")
+    if not isinstance(constants, tuple) or not all(i in range(len(inputs)) for i in constants):
+        raise InputError("constants", repr(constants), f"a tuple of numbers from 0 to {len(inputs) - 1}")
+    if isinstance(forward, Loss) or (callable(backward) and not takes_two(backward)):
+        constants = (*constants, *range(1, len(inputs)))
+    for path, leaf in zip(tree.paths(inputs, "inputs"), tree.leaves(inputs), strict=True):
+        check_visible(path, leaf)
+    lifted(forward, backward, inputs)
+    report: Report = kernels.undisturbed(
+        _checked, forward, backward, inputs, reference, constants, tolerance, nondeterminism, seed
+    )
     return report
 
 
-def _checked(forward: Any, pullback: Pullback, inputs: tuple[Tree, ...], tolerance: float, seed: int) -> Report:
-    generator = torch.Generator().manual_seed((seed + UNLIKE) % 2**63)
-    y = pullback.value(copied(inputs))
-    if not floats(y) or not y.numel():
-        raise InputError("forward(*inputs)[0]", describe(y), "a floating tensor with entries")
-    u, v = (torch.randn(y.shape, generator=generator, dtype=torch.float64).to(y) for _ in range(2))
-    contraction = Contraction(pullback, inputs, u)
-
-    samples = inputs[-1] if isinstance(forward, Layer) else inputs[0]
-    counts = [len(x) for x in (y, *tree.leaves(samples)) if isinstance(x, Tensor) and x.ndim] or [1]  # the rows of y first
-    predictions = partial(_predictions, forward, contraction)
-    question = Question(
-        contraction.step_fn,
-        None,
-        contraction.params,
-        (),
-        "inputs",
-        tuple(dict.fromkeys(counts)),
-        contraction.rows,
-        predictions,
-        partial(_formula, contraction),
-    )
-    report = examine(question, tolerance, seed)
-    trials = report.trials | {"untouched upstream": pullback.hands_off(inputs, u)}
-    findings = report.leaves.values()
-    compared = all(finding.verdict != "unreliable" and finding.cause != "not finite" for finding in findings)
-    if compared and trials["untouched upstream"].verdict == "ok":
-        allowed = max(finding.allowed for finding in findings)
-        trials |= attacks(contraction, v, generator, allowed)
-        trials["another forward"] = another_forward(contraction, allowed)
-        if all(finding.verdict == "ok" for finding in findings):  # a second witness, but not where torch takes another side
-            trials["adjoint"] = adjoint(contraction, generator, allowed)
-    skipped = [
-        f"inputs[{i}] has no gradient by this rule (None), and was not checked."
-        for i, (x, given) in enumerate(zip(inputs, contraction.given, strict=True))
-        if not given and not isinstance(forward, Loss) and any(map(floats, tree.leaves(x)))
-    ]
-    return Report(report.leaves, trials, report.samples, (*report.remarks, *skipped))
-
-
-def assert_vjp(
-    forward: Any, inputs: tuple[Tree, ...], *, backward: Any = None, tolerance: float = 1e-7, seed: int = 0
-) -> None:
+def assert_vjp(forward: Any, inputs: tuple[Tree, ...], **how: Any) -> None:
     """For pytest: raises AssertionError with the report unless `check_vjp` is content. Arguments and errors as there."""
     __tracebackhide__ = True
-    report = check_vjp(forward, inputs, backward=backward, tolerance=tolerance, seed=seed)
+    report = check_vjp(forward, inputs, **how)
     if not report:
         raise AssertionError(f"the backward rule is not right\n{report}")
 
 
-def _formula(contraction: Contraction, surface: Surface, position: int) -> Formula:
-    def f(*leaves: Tensor) -> tuple[Tensor, ...]:
-        return (contraction.value(surface.unflatten(list(leaves))),)
+def _checked(
+    forward: Any,
+    backward: Any,
+    inputs: tuple[Tree, ...],
+    reference: Callable[..., Any] | None,
+    constants: tuple[int, ...],
+    tolerance: float,
+    nondeterminism: float,
+    seed: int,
+) -> Report:
+    generator = torch.Generator().manual_seed((seed + UNLIKE) % 2**63)
+    contraction = Contraction(lifted(forward, backward, inputs), inputs, constants, generator)
+    for i in contraction.own:
+        check_finite(contraction.paths[i], contraction.operands[i])
+    y, samples = contraction.u[0], tree.leaves(inputs[-1] if isinstance(forward, Layer) else inputs[0])
+    counts = [len(x) for x in (y, *samples) if isinstance(x, Tensor) and x.ndim] or [1]  # the rows of y first
+    known = None if reference is None else _referred(contraction, reference)
+    subject = Subject(
+        contraction.step_fn,
+        known,
+        contraction.params,
+        (),
+        [contraction.paths[i] for i in contraction.own],
+        tuple(dict.fromkeys(counts)),
+        contraction.rows if known is None else None,
+        partial(rule_predictions, forward, contraction),
+        lambda surface, position: contraction.formula(surface.leaves, position),
+        "inputs",
+    )
+    report = examine(subject, tolerance, seed, nondeterminism)
+    leaves = report.leaves | _without_gradient(contraction, known)
+    u = contraction.u
+    trials = report.trials | {"untouched upstream": contraction.rule.hands_off(contraction.operands, u)}
+    findings = report.leaves.values()
+    compared = all(finding.verdict != "unreliable" and finding.cause != "not finite" for finding in findings)
+    if compared and trials["untouched upstream"].verdict == "ok":
+        allowed = max(finding.allowed for finding in findings)
+        trials |= attacks(contraction, generator, allowed)
+        if known is None and all(finding.verdict == "ok" for finding in findings):  # not where torch takes another side
+            trials["adjoint"] = adjoint(contraction, contraction.value, generator, allowed)
+    remarks = [f"{name}: {trial.diagnosis}" for name, trial in trials.items() if trial.verdict == "ok" and trial.cause]
+    return Report(leaves, trials, report.samples, (*report.remarks, *remarks))
 
-    def pull(leaves: Sequence[Tensor], u: Sequence[Tensor], swap: Swap | None = None) -> list[Tensor]:
-        grads = contraction.pull(surface.unflatten([*leaves]), u[0], swap=swap)
-        return [leaf.detach() for leaf in tree.leaves(grads)]
 
-    names = tuple(tree.paths(surface.params, "inputs"))
-    return Formula(f, tuple(surface.leaves), names, (contraction.u.double(),), pull, position)
+def _referred(contraction: Contraction, reference: Callable[..., Any]) -> StepFn:
+    """<u, reference(x)> and its gradient by autograd."""
+    unflatten = tree.flatten(contraction.inputs)[1]
 
+    def value(params: Leaves, batch: tuple[()]) -> Tensor:
+        y = [real(leaf) for leaf in tree.leaves(reference(*unflatten(contraction.whole(params)))) if floats(leaf)]
+        shapes, needed = [out.shape for out in y], [real(u).shape for u in contraction.u]
+        if shapes != needed:
+            raise InputError("reference(*inputs)", f"outputs of {shapes}", f"those of forward, {needed}")
+        return contraction.contracted(y)
 
-def _predictions(forward: Any, contraction: Contraction, surface: Surface) -> list[Prediction]:
-    """What mistakes in a layer would do; and of any rule, that it takes its cotangent to be the same everywhere."""
-    u = contraction.u.double()
-    uniform = Objective(lambda params, batch: contraction.value(params).sum())
-    ones = tree.leaves(finite_difference(uniform)(surface.params, ())[1])
-    found: list[Prediction] = [
-        ("upstream", f"the cotangent is taken to be {what}", [factor * leaf for leaf in ones])
-        for what, factor in (("1", 1.0), ("its first entry", u.flatten()[0]), ("its mean", u.mean()))
-    ]
-    if isinstance(forward, Layer):
-        params, x = surface.params
-
-        def gradient(mistaken: Forward) -> list[Tensor]:
-            objective = Objective(lambda inputs, batch: (u * mistaken(*inputs)).sum())
-            return tree.leaves(func_grad(objective)((params, x), ())[1])
-
-        return predict(forward.forward, params, x, gradient) + found
-    if len(surface.leaves) == 2 and surface.leaves[0].shape == surface.leaves[1].shape:
-        exchanged = tree.leaves(surface.gradient)[::-1]
-        found.append(("permuted", "the gradients of the two inputs are exchanged", exchanged))
-    found += _transposed_inputs(surface)
-    if len(surface.leaves) == 1 and surface.leaves[0].shape == u.shape:
-        output = surface.unflatten([contraction.value(surface.params)])
-        at_output = tree.leaves(finite_difference(Objective(surface.reference.value))(output, ())[1])
-        elsewhere = "the derivative is taken at the output, not at the input"
-        missing = "the derivative is missing: the cotangent comes out as it went in"
-        found += [("activation derivative", missing, [u]), ("activation derivative", elsewhere, at_output)]
-    return found
+    return autograd(Objective(value))
 
 
-def _transposed_inputs(surface: Surface) -> list[Prediction]:
-    """A square matrix in place of its transpose."""
-    found: list[Prediction] = []
-    for position, leaf in enumerate(surface.leaves):
-        if leaf.ndim == 2 and leaf.shape[0] == leaf.shape[1]:
-            turned = surface.unflatten([*surface.leaves[:position], leaf.mT.contiguous(), *surface.leaves[position + 1 :]])
-            grads = tree.leaves(finite_difference(Objective(surface.reference.value))(turned, ())[1])
-            place = tree.paths(surface.params, "inputs")[position]
-            found.append(("transposed", f"{place} is used in place of its transpose", grads))
+def _without_gradient(contraction: Contraction, known: StepFn | None) -> dict[str, Finding]:
+    """An operand without a gradient must not move y."""
+    found = {}
+    for i in contraction.none:
+        leaf = contraction.operands[i]
+        if not leaf.isfinite().all() or not leaf.numel():
+            continue
+        moved = [0 * leaf + x for x in (0.99 * leaf - 1e-2, 1.01 * leaf + 1e-2)]
+        y = [contraction.at(i, x) for x in moved]
+        if None in y or all(torch.equal(a, b) for a, b in zip(*y, strict=True)):
+            continue
+        sentence = "the rule gives None, no gradient, and moving it moves y; say so if it is a constant: constants=(...)"
+        found[contraction.paths[i]] = Finding("wrong", 1.0, cause="zero", diagnosis=sentence)
     return found

@@ -5,8 +5,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from funcnn.checking.diagnosis import diagnose
+from funcnn.checking.directions import miss_probability
 from funcnn.checking.evidence import Evidence
-from funcnn.checking.probing import miss_probability
 
 N, R, B = 8, normal(4, 4), normal(5)
 SAMPLES = normal(N, 4, 4, seed=1)

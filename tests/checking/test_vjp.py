@@ -82,7 +82,8 @@ def test_every_trial_is_made():
     calls = {"untouched inputs", "untouched upstream", "repeated call", "value", "another forward"}
     layouts = {"transposed", "channels last", "sliced", "expanded"}
     identities = {"one-hot", "zero", "doubled", "additivity", "adjoint"}
-    assert set(checked(*RIGHT["dense"]).trials) == calls | layouts | identities
+    uses = {"second backward", "kept result", "inputs sliced", "frozen inputs"}
+    assert set(checked(*RIGHT["dense"]).trials) == calls | layouts | identities | uses
 
 
 def of_sigmoid(rule):
@@ -200,9 +201,14 @@ def test_the_rows_that_disagree_are_counted_among_those_of_y(rows):
     assert report.samples.shape[0] == rows and f"1 of {rows} samples disagree: 1." in str(report)
 
 
-def test_inputs_without_a_gradient_are_left_out():
-    report = fn.check_vjp(lambda x, t: (x * t, t), (X, normal(6, 4, seed=5)), backward=lambda t, dy: (dy * t, None))
+def test_no_gradient_for_an_input_that_moves_y_is_wrong_but_for_constants():
+    rule, inputs = lambda x, t: (x * t, t), (X, normal(6, 4, seed=5))
+    report = fn.check_vjp(rule, inputs, backward=lambda t, dy: (dy * t, None))
+    assert not report.ok and report.leaves["inputs[1]"].cause == "zero" and "constants" in str(report)
+    report = fn.check_vjp(rule, inputs, backward=lambda t, dy: (dy * t, None), constants=(1,))
     assert report.ok and list(report.leaves) == ["inputs[0]"]
+    unmoved = fn.check_vjp(lambda x, t: (x + 0 * t, t), inputs, backward=lambda t, dy: (dy, None))
+    assert unmoved.ok and list(unmoved.leaves) == ["inputs[0]"]
 
 
 # name: (the arguments, the place, what was found, what is needed)
@@ -212,7 +218,7 @@ BAD = {
     "no rule": ((3, (X,)), "forward", "3", "a Layer, a Loss"),
     "a backward that is none": ((torch.sin, (X,), 3), "backward", "3", "forward and backward"),
     "no pair": ((torch.sin, (X,), lambda r, dy: dy), "forward(*inputs)", "shape (6, 4)", "(y, residuals)"),
-    "an integer result": ((lambda x: x.long(), (X,)), "forward(*inputs)[0]", "int64", "a floating tensor"),
+    "an integer result": ((lambda x: x.long(), (X,)), "forward(*inputs)", "int64", "a floating tensor"),
     "nothing to differentiate": ((lambda x: (x, x), (X,), lambda r, dy: (None,)), "inputs", "no numbers", "a gradient"),
     "too many gradients": (
         (lambda x: (x, x), (X,), lambda r, dy: (dy, dy)),

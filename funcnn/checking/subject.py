@@ -14,7 +14,7 @@ from .formula import Formula
 from .mistakes import Prediction
 
 DTYPES = (
-    *(torch.float64, torch.float32, torch.bfloat16, torch.float16),
+    *(torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.complex128, torch.complex64),
     *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool),
 )
 
@@ -26,26 +26,30 @@ class Rows(NamedTuple):
     gradients: Callable[[], Params]
 
 
-class Question(NamedTuple):
+class Subject(NamedTuple):
     """A provider, the reference (None: differences), the point, and what a diagnosis may use.
 
-    `root` is what the parameters are called, `counts` what N may be in a hypothesis, `rows` the summands if the samples of
-    the batch are not, `predictions(surface)` are the gradients that known mistakes would give, and
-    `formula(surface, position)` is what the rule is of, for a leaf.
+    paths        how the leaves of the parameters are written
+    counts       what N may be in a hypothesis
+    rows         the summands of the value, if the samples of the batch are not
+    predictions  surface -> the gradients that known mistakes would give
+    formula      (surface, position) -> what the rule is of, for a leaf
+
     """
 
     claimed: StepFn
     reference: StepFn | None
     params: Params
     batch: Batch
-    root: str
+    paths: list[str]
     counts: tuple[int, ...]
     rows: Rows | None
     predictions: Callable[[Any], list[Prediction]]
     formula: Callable[[Any, int], Formula]
+    root: str = "params"
 
 
-def lifted(place: str, step_fn: Any) -> StepFn:
+def provider(place: str, step_fn: Any) -> StepFn:
     """A StepFn as it is, and one of a plain callable, whose gradients are not looked at: that is what the check does.
 
     Raises InputError for anything else.
@@ -69,16 +73,18 @@ def lifted(place: str, step_fn: Any) -> StepFn:
 
 def check_finite(place: str, operands: Tree) -> None:
     """Raises InputError, naming the first entry that is NaN or infinite, and for tensors whose entries cannot be seen."""
-    for index, leaf in enumerate(tree.leaves(operands)):
-        if not isinstance(leaf, Tensor):
-            continue
-        if not is_dense(leaf) or leaf.is_meta or leaf.dtype not in DTYPES:
-            found = f"{describe(leaf)}, {leaf.layout} on {leaf.device}"
-            needs = "a dense tensor of float64, float32, bfloat16, float16, integers or booleans"
-            raise InputError(tree.paths(operands, place)[index], found, needs)
-        if not leaf.isfinite().all():
+    for path, leaf in zip(tree.paths(operands, place), tree.leaves(operands), strict=True):
+        check_visible(path, leaf)
+        if isinstance(leaf, Tensor) and not leaf.isfinite().all():
             first = tuple((~leaf.isfinite()).nonzero()[0].tolist())
-            raise InputError(tree.paths(operands, place)[index], f"{leaf[first]:g} at {at(first)}", "finite numbers")
+            raise InputError(path, f"{leaf[first]:g} at {at(first)}", "finite numbers")
+
+
+def check_visible(path: str, leaf: Any) -> None:
+    """Raises InputError for a tensor whose entries cannot be seen."""
+    if isinstance(leaf, Tensor) and (not is_dense(leaf) or leaf.is_meta or leaf.dtype not in DTYPES):
+        found = f"{describe(leaf)}, {leaf.layout} on {leaf.device}"
+        raise InputError(path, found, "a dense tensor of float64, float32, bfloat16, float16, integers or booleans")
 
 
 def gradient_leaves(place: str, result: Any, params: Params) -> tuple[Tensor, list[Tensor]]:

@@ -24,74 +24,72 @@ from torch import Tensor
 from .. import tree
 from ..report import at, relative_error, worst_index
 from ..types import Params
-from .leaf import Compared
+from .case import Case
 from .surface import Surface
+from .thresholds import LIMITS
 from .trials import copied
 
-PAIRS = 8
-NEAR, FAR = 1e-6, 1e-2  # relative steps: across the kinks at the point and few others; away from all of them
 
-
-def reconsidered(
-    surface: Surface, position: int, found: Compared, look: Callable[[Surface, int, Tensor], Compared]
-) -> Compared:
-    """A wrong leaf as a kink, or a kink as a wrong leaf, where the neighbours say so.
-
-    `look(surface, position, g)` compares the leaf at another point.
-    """
-    if found.finding.verdict == "kink":
-        return _bound_by_sums(surface, position, found)
-    if found.finding.verdict != "wrong" or not found.g.isfinite().all():
-        return found
-    for params in _pair(surface.question.params, FAR, seed=PAIRS):
-        beside = Surface(surface.question._replace(params=params))
-        if look(beside, position, _leaf(surface, position, params)).finding.verdict != "ok":
-            return found
-    whole, values = _neighbours(surface, position)
+def kinks_nearby(case: Case, settled: Callable[[Case], Case]) -> Case:
+    """A wrong leaf as a kink, or a kink as a wrong leaf, where the neighbours say so; `settled` is asked elsewhere."""
+    if case.is_now("kink"):
+        return _bound_by_sums(case)
+    if not case.is_now("wrong") or not case.g.isfinite().all():
+        return case
+    for params in _pair(case.surface.subject.params, LIMITS.far, seed=LIMITS.pairs):
+        beside = Surface(case.surface.subject._replace(params=params))
+        there = replace(case, surface=beside, g=_leaf(case, params), r=None, entries=None, finding=None)
+        if settled(there).verdict.verdict != "ok":
+            return case
+    whole, values = _neighbours(case, LIMITS.pairs)
     low, high = values.amin(0), values.amax(0)
-    width, slack = high - low, max(found.finding.allowed, 100 * NEAR) * values.abs().max()
+    width, slack = high - low, max(case.allowed, 100 * LIMITS.near) * values.abs().max()
     several = (values - low > 0.01 * width) & (high - values > 0.01 * width) & (width > slack)
     reach = slack + (width.max() if several.any() else 0.0)
     if not (width > slack).any() or not ((whole >= low - reach) & (whole <= high + reach)).all():
-        return found
-    where = at(found.finding.worst_index)
+        return case
+    where = at(case.verdict.worst_index)
     sentence = f"at {where} several kinks meet: beside them the gradient is right, and here it is among its values there"
-    kink = found._replace(finding=replace(found.finding, verdict="kink", diagnosis=sentence))
-    return _bound_by_sums(surface, position, kink)
+    return _bound_by_sums(case.said("kink", case.verdict.error, sentence))
 
 
-def _bound_by_sums(surface: Surface, position: int, kink: Compared) -> Compared:
+def _bound_by_sums(kink: Case) -> Case:
     """A kink as it is, unless its entries, each for itself between its bounds, break a sum that all neighbours keep.
 
     Asked of a rule by itself alone: in a network the kinks of one layer move with those of another.
     """
-    if surface.question.rows is None:
+    if kink.surface.subject.rows is None:
         return kink
-    whole, values = _neighbours(surface, position, alone=True)
-    mean, shape = values.mean(0), whole.shape
-    differences, own = (values - mean).reshape(len(values), -1), (whole - mean).flatten()
-    _, sizes, directions = torch.linalg.svd(differences, full_matrices=False)
-    slack = max(kink.finding.allowed, 100 * NEAR) * values.reshape(len(values), -1).norm(dim=1).max()
-    kinks = int((sizes > slack).sum())
-    if not 0 < kinks <= PAIRS // 2:
-        return kink  # none, or more than so few neighbours can show
+    pairs, kinks = LIMITS.pairs // 2, LIMITS.pairs
+    while kinks > pairs // 2:  # so many kinks as neighbours can show: more of them may show more
+        if pairs == LIMITS.most_pairs:
+            return kink
+        pairs *= 2
+        whole, values = _neighbours(kink, pairs, alone=True)
+        mean = values.mean(0)
+        differences, own = (values - mean).reshape(len(values), -1), (whole - mean).flatten()
+        _, sizes, directions = torch.linalg.svd(differences, full_matrices=False)
+        slack = max(kink.allowed, 100 * LIMITS.near) * values.reshape(len(values), -1).norm(dim=1).max()
+        kinks = int((sizes > slack).sum())
+        if not kinks:
+            return kink
     left = own - directions[:kinks].T @ (directions[:kinks] @ own)
     if left.norm() <= slack:
         return kink
-    r = whole - left.reshape(shape)
-    error = relative_error(whole, r)
-    return Compared(replace(kink.finding, verdict="wrong", error=error, worst_index=worst_index(whole, r)), whole, r)
+    r = whole - left.reshape(whole.shape)
+    found = replace(kink.verdict, verdict="wrong", error=relative_error(whole, r), worst_index=worst_index(whole, r))
+    return replace(kink, g=whole, r=r, finding=found)
 
 
-def _neighbours(surface: Surface, position: int, alone: bool = False) -> tuple[Tensor, Tensor]:
+def _neighbours(case: Case, pairs: int, alone: bool = False) -> tuple[Tensor, Tensor]:
     """The leaf of the claimed gradient at the point, and where all parameters are moved a little, or that leaf alone."""
-    params = surface.question.params
+    params = case.surface.subject.params
     leaves, unflatten = tree.flatten(params)
-    near = [neighbour for seed in range(PAIRS) for neighbour in _pair(params, NEAR, seed)]
+    near = [neighbour for seed in range(pairs) for neighbour in _pair(params, LIMITS.near, seed)]
     if alone:
-        moved = [tree.leaves(neighbour)[position] for neighbour in near]
-        near = [unflatten([*leaves[:position], leaf, *leaves[position + 1 :]]) for leaf in moved]
-    return _leaf(surface, position, params), torch.stack([_leaf(surface, position, neighbour) for neighbour in near])
+        moved = [tree.leaves(neighbour)[case.position] for neighbour in near]
+        near = [unflatten([*leaves[: case.position], leaf, *leaves[case.position + 1 :]]) for leaf in moved]
+    return _leaf(case, params), torch.stack([_leaf(case, neighbour) for neighbour in near])
 
 
 def _pair(params: Params, distance: float, seed: int) -> tuple[Params, Params]:
@@ -108,9 +106,9 @@ def _pair(params: Params, distance: float, seed: int) -> tuple[Params, Params]:
     return tree.map(torch.add, start, steps), tree.map(torch.sub, start, steps)
 
 
-def _leaf(surface: Surface, position: int, params: Params) -> Tensor:
+def _leaf(case: Case, params: Params) -> Tensor:
     """The leaf of the claimed gradient at other parameters."""
-    question = surface.question
-    grads: Params = question.claimed.value_and_grad(*copied((params, question.batch)))[1]
-    leaf: Tensor = tree.leaves(grads)[position].detach().double()
+    subject = case.surface.subject
+    grads: Params = subject.claimed.value_and_grad(*copied((params, subject.batch)))[1]
+    leaf: Tensor = tree.leaves(grads)[case.position].detach().double()
     return leaf

@@ -1,0 +1,194 @@
+"""Uses of a backward rule that attack it, and the identities that it must keep in all of them.
+
+    layouts      cotangents transposed in memory, channels last, cut out of a larger tensor, expanded (stride 0, as `sum`
+                 hands down), and inputs in such layouts: the numbers are the same, so the result must be
+    linearity    J^T 0 = 0, J^T (2 u) = 2 J^T u, J^T (u + v) = J^T u + J^T v, where v is random, or is one-hot; and of
+                 several outputs, of which some may be used by nobody, each adds its own part
+    adjoint      <u, J v> = <J^T u, v> for a direction v, with J v by forward-mode differentiation of f
+    in use       a second backward of the same forward, another forward in between, inputs that are frozen, a result that
+                 is kept while the rule is used again
+
+None of them takes a difference of values, but where forward mode contradicts the rule: a kernel may have none.
+"""
+
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import kernels
+from ..providers.differences import CENTRAL, quotients
+from ..report import Finding, relative_error
+from .contraction import Contraction, Leaves, real, upcast
+from .surface import rounded
+from .thresholds import LIMITS
+from .trials import attempt, copied
+
+Cotangents = list[Tensor | None]
+LAYOUTS = ("transposed", "channels last", "sliced", "expanded")
+
+
+def attacks(contraction: Contraction, generator: torch.Generator, allowed: float) -> dict[str, Finding]:
+    """Every trial of a rule whose gradient is right at this point, by name."""
+    c = contraction
+    found = {name: _sums_up(c, name, u, parts, allowed) for name, u, parts in _cotangents(c.u, c.v, generator)}
+    for name, way, cause, sentence in _uses(c):
+        found[name] = _same(partial(way, c), c.own_pull(), allowed, cause, sentence)
+    return found
+
+
+def _cotangents(
+    u: list[Tensor], v: list[Tensor], generator: torch.Generator
+) -> Iterator[tuple[str, Cotangents, list[tuple[float, Cotangents]]]]:
+    """A name, cotangents, and the pairs (c, w) for which J^T of them is the sum of c J^T w."""
+
+    def each(change: Callable[[Tensor, Tensor], Tensor], least: int) -> Cotangents:
+        return [change(x, y) if x.ndim >= least else x for x, y in zip(u, v, strict=True)]
+
+    most = max(x.ndim for x in u)
+    if most > 1:
+        yield "transposed", each(lambda x, y: x.mT.contiguous().mT, 2), [(1, [*u])]
+        yield "channels last", each(lambda x, y: x.movedim(0, -1).contiguous().movedim(-1, 0), 2), [(1, [*u])]
+    if most > 0:
+        yield "sliced", each(_sliced, 1), [(1, [*u])]
+        ones: Cotangents = [torch.ones_like(x) for x in u]
+        yield "expanded", [x.new_ones(()).expand(x.shape) for x in u], [(1, ones)]
+        one = [torch.zeros_like(x) for x in u]
+        place = max(range(len(u)), key=lambda i: u[i].ndim)
+        one[place].view(-1)[int(torch.randint(u[place].numel(), (), generator=generator))] = 1
+        yield "one-hot", [x + 1000 * y for x, y in zip(u, one, strict=True)], [(1, [*u]), (1000, [*one])]
+    yield "zero", [torch.zeros_like(x) for x in u], []
+    yield "doubled", [2 * x for x in u], [(2, [*u])]
+    yield "additivity", [x + y for x, y in zip(u, v, strict=True)], [(1, [*u]), (1, [*v])]
+    if len(u) > 1:
+        alone = [[x if i == k else None for i, x in enumerate(u)] for k in range(len(u))]
+        yield "outputs alone", [*u], [(1, one) for one in alone]
+
+
+def _sliced(x: Tensor, other: Tensor) -> Tensor:
+    """The same numbers, cut out of a larger tensor."""
+    return torch.cat([other, x], dim=-1)[..., x.shape[-1] :] if x.ndim > 1 else torch.stack([x, other], dim=1)[:, 0]
+
+
+def _uses(contraction: Contraction) -> Iterator[tuple[str, Callable[[Contraction], Leaves], str, str]]:
+    """A name, a way to use the rule that must give what it gives by itself, a cause, and what is wrong where it does not."""
+    last = "after another forward pass the backward gives another gradient: it takes the residuals of the last one"
+    yield "another forward", _after_another_forward, "stale", last
+    again = "a second backward of the same forward gives another gradient: the first one changes what was saved"
+    yield "second backward", _second, "second call", again
+    kept = "a result that is kept changes when the rule is used again: it hands out a buffer of its own"
+    yield "kept result", _kept, "second call", kept
+    if any(real(x).ndim for x in contraction.params):
+        strides = "with inputs that are no longer contiguous in memory the same numbers give another gradient"
+        yield "inputs sliced", _other_layout, "strides", strides
+    if len(contraction.own) > 1:
+        frozen = "where only one input needs a gradient, as when the others are frozen, it gives another"
+        yield "frozen inputs", _one_at_a_time, "frozen", frozen
+
+
+def _after_another_forward(c: Contraction) -> Leaves:
+    return c.own_pull(meanwhile=lambda: attempt(c.value, rounded(c.params, LIMITS.elsewhere)))
+
+
+def _second(c: Contraction) -> Leaves:
+    return c.among(c.rule.twice(c.whole(copied(c.params)), copied(c.u))[1])
+
+
+def _kept(c: Contraction) -> Leaves:
+    first = c.own_pull()
+    c.pull(copied(c.params), copied(c.v))
+    return first
+
+
+def _other_layout(c: Contraction) -> Leaves:
+    return c.pull([_sliced(x, x) if x.ndim else x for x in copied(c.params)], copied(c.u))
+
+
+def _one_at_a_time(c: Contraction) -> Leaves:
+    return [c.own_pull(needed={i})[k] for k, i in enumerate(c.own)]
+
+
+def _same(way: Callable[[], Leaves], expected: Leaves, allowed: float, cause: str, sentence: str) -> Finding:
+    try:
+        found = kernels.undisturbed(way)
+    except Exception as error:
+        return refused(error, allowed, cause)
+    distance = _distance(found, expected)
+    if distance <= allowed:
+        return Finding("ok", distance, allowed)
+    return Finding("wrong", distance, allowed, cause=cause, diagnosis=sentence)
+
+
+def refused(error: Exception, allowed: float, cause: str = "raises") -> Finding:
+    """What a rule raises is a finding that quotes it."""
+    quoted = str(error).strip().splitlines() or [""]
+    sentence = f"the backward raises {type(error).__name__}: {quoted[0]}"
+    return Finding("wrong", math.inf, allowed, cause=cause, diagnosis=sentence)
+
+
+def _distance(found: Leaves, expected: Leaves) -> float:
+    return max(relative_error(x.double(), y.double()) for x, y in zip(found, expected, strict=True))
+
+
+def _sums_up(c: Contraction, name: str, u: Cotangents, parts: list[tuple[float, Cotangents]], allowed: float) -> Finding:
+    def pull(w: Cotangents) -> Leaves:
+        return [leaf.double() for leaf in c.pull(copied(c.params), w)]
+
+    cause, strides = ("strides" if name in LAYOUTS else "linearity"), [x.stride() for x in u if x is not None]
+    try:
+        found = kernels.undisturbed(pull, u)
+        expected = [torch.zeros_like(leaf) for leaf in found]
+        for factor, w in parts:
+            expected = [total + factor * leaf for total, leaf in zip(expected, pull(copied(w)), strict=True)]
+    except Exception as error:
+        return refused(error, allowed, "unused output" if name == "outputs alone" else cause)
+    distance = _distance(found, expected)
+    if distance <= allowed:
+        return Finding("ok", distance, allowed)
+    sentence = "a pullback is linear in the cotangent, and this one is not"
+    if cause == "strides":
+        sentence = f"with strides {strides[0]} in memory the same numbers give another gradient"
+    if name == "outputs alone":
+        cause, sentence = "unused output", "where an output is used by nobody, the gradients of the others are others"
+    return Finding("wrong", distance, allowed, cause=cause, diagnosis=sentence)
+
+
+def adjoint(c: Contraction, value: Callable[[Leaves], Tensor], generator: torch.Generator, allowed: float) -> Finding:
+    """Whether <u, J v> = <J^T u, v>, in float64 on the left. `value` is <u, f(x)> in float64.
+
+    Where they differ and differences along v side with the rule, forward mode is absent or wrong, not the rule.
+    """
+    leaves = [upcast(leaf) for leaf in c.params]
+    v = [torch.randn(leaf.shape, generator=generator, dtype=torch.float64).to(leaf.device) for leaf in leaves]
+    pushed: Any = attempt(_pushed, lambda *moved: c.outputs(list(moved)), tuple(leaves), tuple(v))
+    if pushed is None:
+        sentence = "not tested: forward-mode differentiation cannot follow the function"
+        return Finding("ok", math.nan, allowed, diagnosis=sentence)
+    pulled = [leaf.double() for leaf in c.own_pull()]
+    there = sum((real(upcast(u)) * one).sum().item() for u, one in zip(c.u, pushed, strict=True))
+    back = sum((leaf * direction).sum().item() for leaf, direction in zip(pulled, v, strict=True))
+    size = max(abs(there), abs(back), math.sqrt(sum(leaf.square().sum().item() for leaf in pulled)))
+    distance = abs(there - back) / size if size else 0.0
+    if distance <= allowed:
+        return Finding("ok", distance, allowed)
+
+    def along(offsets: Tensor) -> Tensor:
+        return torch.stack([value([x + h * z for x, z in zip(leaves, v, strict=True)]) for h in offsets.flatten()])
+
+    slope = quotients(along, torch.zeros(1, dtype=torch.float64), LIMITS.step, CENTRAL)[0].item()
+    if abs(slope - back) < abs(slope - there) / 10:
+        sentence = f"forward mode is absent or wrong: torch.func.jvp gives {there:.6g}, the values {slope:.6g}"
+        return Finding("ok", distance, allowed, cause="forward mode", diagnosis=sentence)
+    sentence = f"<u, J v> = {there:.9g}, but <J^T u, v> = {back:.9g}: the backward is not the adjoint of the derivative"
+    return Finding("wrong", distance, allowed, diagnosis=sentence)
+
+
+def _pushed(f: Callable[..., list[Tensor]], leaves: tuple[Tensor, ...], v: tuple[Tensor, ...]) -> list[Tensor]:
+    with warnings.catch_warnings():  # torch's own, of what it uses to get there
+        warnings.simplefilter("ignore")
+        pushed: list[Tensor] = kernels.undisturbed(torch.func.jvp, f, leaves, v)[1]
+    return pushed

@@ -1,0 +1,144 @@
+"""<u, f(x)> as a function of real numbers: that makes of every backward rule the gradient of a value.
+
+For a fixed u the pullback is the gradient of <u, f(x)>, so all of `check` applies, with a u that is different everywhere.
+A complex number counts as its two real ones, with <u, y> = Re u Re y + Im u Im y, as torch's gradients do.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import tree
+from ..errors import InputError, describe
+from ..types import StepFn, Tree
+from .formula import Formula, Swap
+from .rules import Gradients, Rule, floats
+from .subject import Rows
+from .trials import attempt, copied
+
+Leaves = list[Tensor]
+
+
+def real(x: Tensor) -> Tensor:
+    """The two real numbers of each complex one."""
+    return torch.view_as_real(x.resolve_conj()) if x.is_complex() else x
+
+
+class Contraction:
+    """A rule at a point: its operands, which of them it gives a gradient for, and a cotangent of every output.
+
+    The parameters of its values and gradients are the list of these operands, as real numbers.
+    """
+
+    def __init__(self, rule: Rule, inputs: tuple[Tree, ...], constants: tuple[int, ...], generator: torch.Generator) -> None:
+        """Calls the rule twice, to see what it returns and for which operands it has a gradient."""
+        self.rule, self.inputs = rule, inputs
+        self.operands, self.paths = tree.leaves(inputs), tree.paths(inputs, "inputs")
+        held = [i in constants for i, x in enumerate(inputs) for _ in tree.leaves(x)]
+        y = rule.outputs(copied(self.operands))
+        self.names = rule.names(copied(self.operands))
+        if not any(out.numel() for out in y):
+            raise InputError("forward(*inputs)", describe(y[0]), "a floating tensor with entries")
+        self.u, self.v = (self.cotangent(y, generator) for _ in range(2))
+        given = rule.gradient(copied(self.operands), copied(self.u))
+        floating = [floats(leaf) and not fixed for leaf, fixed in zip(self.operands, held, strict=True)]
+        self.own = [i for i, (x, want) in enumerate(zip(given, floating, strict=True)) if want and x is not None]
+        self.none = [i for i, (x, want) in enumerate(zip(given, floating, strict=True)) if want and x is None]
+        self.params = [real(self.operands[i]) for i in self.own]
+
+    @staticmethod
+    def cotangent(y: list[Tensor], generator: torch.Generator) -> list[Tensor]:
+        """Normal numbers, different everywhere."""
+        wide = [torch.complex128 if out.is_complex() else torch.float64 for out in y]
+        return [torch.randn(x.shape, generator=generator, dtype=dtype).to(x) for x, dtype in zip(y, wide, strict=True)]
+
+    def whole(self, params: Leaves, exactly: bool | None = None) -> list[Any]:
+        """All operands, these among them; the others in the same precision."""
+        exactly = any(leaf.dtype == torch.float64 for leaf in params) if exactly is None else exactly
+        operands = copied([upcast(x) for x in self.operands] if exactly else self.operands)
+        for i, leaf in zip(self.own, params, strict=True):
+            operands[i] = torch.view_as_complex(leaf) if self.operands[i].is_complex() else leaf
+        return list(operands)
+
+    def outputs(self, params: Leaves) -> list[Tensor]:
+        """f(x), as real numbers."""
+        return [real(out) for out in self.rule.outputs(self.whole(params))]
+
+    def value(self, params: Leaves) -> Tensor:
+        """<u, f(x)>."""
+        return self.contracted(self.outputs(params))
+
+    def contracted(self, y: list[Tensor]) -> Tensor:
+        """<u, y>."""
+        terms = [(real(u).to(out) * out).sum() for u, out in zip(self.u, y, strict=True)]
+        return torch.stack([term.to(terms[0]) for term in terms]).sum() if len(terms) > 1 else terms[0]
+
+    def pull(self, params: Leaves, u: Sequence[Tensor | None], **how: Any) -> Leaves:
+        """J^T u, as real numbers; 0 for what it gives no gradient for this time."""
+        return self.among(self.rule.gradient(self.whole(params), u, **how))
+
+    def among(self, grads: Gradients) -> Leaves:
+        """The gradients of the parameters among those of all operands."""
+        own = [(grads[i], self.operands[i]) for i in self.own]
+        return [real(torch.zeros_like(x) if g is None else g).detach() for g, x in own]
+
+    def at(self, i: int, x: Tensor) -> list[Tensor] | None:
+        """F where operand i is x, or None where it refuses that."""
+        operands = copied(self.operands)
+        operands[i] = x
+        found: list[Tensor] | None = attempt(self.rule.outputs, operands)
+        return found
+
+    def own_pull(self, **how: Any) -> Leaves:
+        """J^T u at the point itself."""
+        return self.pull(copied(self.params), copied(self.u), **how)
+
+    @cached_property
+    def step_fn(self) -> StepFn:
+        """The value and, by the rule, its gradient."""
+        return StepFn(
+            lambda params, batch: self.value(params),
+            lambda params, batch: (self.value(params), self.pull(params, copied(self.u))),
+        )
+
+    @property
+    def rows(self) -> Rows | None:
+        """<u_n, f(x)_n> along the leading axis of the only output, and the gradients of these."""
+        if len(self.u) != 1 or not self.u[0].ndim or not len(self.u[0]):
+            return None
+        u = self.u[0]
+
+        def terms(params: Leaves) -> Tensor:
+            y = self.outputs(params)[0]
+            return (real(u).to(y) * y).reshape(len(y), -1).sum(1)
+
+        def gradients() -> Leaves:
+            pulled = []
+            for n in range(len(u)):
+                row = torch.zeros_like(u)
+                row[n] = u[n]
+                pulled.append(self.pull(copied(self.params), [row]))
+            return [torch.stack(leaves) for leaves in zip(*pulled, strict=True)]
+
+        return Rows(terms, gradients)
+
+    def formula(self, leaves: Leaves, position: int) -> Formula:
+        """What the rule is of, for a hypothesis to read."""
+
+        def pull(leaves: Sequence[Tensor], u: Sequence[Tensor], swap: Swap | None = None) -> Leaves:
+            own = [torch.view_as_complex(x) if one.is_complex() else x for x, one in zip(u, self.u, strict=True)]
+            return self.pull(list(leaves), own, swap=swap)
+
+        names = tuple(self.paths[i] for i in self.own)
+        u = tuple(real(upcast(one)) for one in self.u)
+        return Formula(lambda *leaves: tuple(self.outputs(list(leaves))), tuple(leaves), names, u, pull, position)
+
+
+def upcast(x: Any) -> Any:
+    """A floating or complex tensor in double precision, exactly; anything else as it is."""
+    if not floats(x):
+        return x
+    return x.to(torch.complex128 if x.is_complex() else torch.float64)

@@ -1,0 +1,56 @@
+"""What mistakes in a layer, or in any backward rule, would make of the gradient."""
+
+from typing import Any
+
+from torch import Tensor
+
+from .. import tree
+from ..providers.differences import finite_difference
+from ..providers.reverse import func_grad
+from ..types import Layer, Objective
+from .contraction import Contraction, upcast
+from .mistakes import Forward, Prediction, predict
+from .surface import Surface
+
+
+def rule_predictions(forward: Any, contraction: Contraction, surface: Surface) -> list[Prediction]:
+    """What mistakes in a layer would do; and of any rule, that it takes its cotangent to be the same everywhere."""
+    if len(contraction.u) > 1 or contraction.u[0].is_complex():
+        return []
+    u = upcast(contraction.u[0])
+    uniform = Objective(lambda params, batch: contraction.outputs(params)[0].sum())
+    ones = tree.leaves(finite_difference(uniform)(surface.params, ())[1])
+    found: list[Prediction] = [
+        ("upstream", f"the cotangent is taken to be {what}", [factor * leaf for leaf in ones])
+        for what, factor in (("1", 1.0), ("its first entry", u.flatten()[0]), ("its mean", u.mean()))
+    ]
+    if isinstance(forward, Layer):
+        unflatten = tree.flatten(contraction.inputs)[1]
+        params, x = unflatten(surface.leaves)
+
+        def gradient(mistaken: Forward) -> list[Tensor]:
+            objective = Objective(lambda inputs, batch: (u * mistaken(*unflatten(inputs))).sum())
+            return tree.leaves(func_grad(objective)(surface.leaves, ())[1])
+
+        return predict(forward.forward, params, x, gradient) + found
+    if len(surface.leaves) == 2 and surface.leaves[0].shape == surface.leaves[1].shape:
+        found.append(("permuted", "the gradients of the two inputs are exchanged", surface.gradients[::-1]))
+    found += _transposed_inputs(surface)
+    if len(surface.leaves) == 1 and surface.leaves[0].shape == u.shape:
+        output = contraction.outputs(surface.params)
+        at_output = tree.leaves(finite_difference(Objective(surface.reference.value))(output, ())[1])
+        elsewhere = "the derivative is taken at the output, not at the input"
+        missing = "the derivative is missing: the cotangent comes out as it went in"
+        found += [("activation derivative", missing, [u]), ("activation derivative", elsewhere, at_output)]
+    return found
+
+
+def _transposed_inputs(surface: Surface) -> list[Prediction]:
+    """A square matrix in place of its transpose."""
+    found: list[Prediction] = []
+    for position, leaf in enumerate(surface.leaves):
+        if leaf.ndim == 2 and leaf.shape[0] == leaf.shape[1]:
+            turned = surface.unflatten([*surface.leaves[:position], leaf.mT.contiguous(), *surface.leaves[position + 1 :]])
+            grads = tree.leaves(finite_difference(Objective(surface.reference.value))(turned, ())[1])
+            found.append(("transposed", f"{surface.subject.paths[position]} is used in place of its transpose", grads))
+    return found

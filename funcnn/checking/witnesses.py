@@ -1,0 +1,196 @@
+"""Is it wrong? The witnesses, in order of their price: each settles a case, or hands on a better informed one.
+
+A leaf is right if |g - r| <= tolerance max(|g|, |r|), leaf by leaf, since a bias lost beside a large weight is lost in a
+pooled norm too. Central differences in float64 agree with a right gradient to about 1e-9, so the default tolerance is 1e-7.
+
+In float32, bfloat16 and float16 nothing is ever differenced: the reference is evaluated in float64 on the very same
+operands, and the noise floor decides, see `precision`.
+"""
+
+import math
+from collections.abc import Callable
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from ..report import at, relative_error, worst_index
+from .case import Case
+from .directions import guilty, passes, probed, screened, unseen
+from .entries import central, nearest_subgradient
+from .neighbours import kinks_nearby
+from .orders import Judgement, judge
+from .thresholds import LIMITS
+
+Witness: TypeAlias = Callable[[Case], Case]
+
+
+def settled(case: Case) -> Case:
+    """What the witnesses say of a case."""
+    return _heard(case, WITNESSES)
+
+
+def _heard(case: Case, witnesses: tuple[Witness, ...]) -> Case:
+    for witness in witnesses:
+        case = witness(case)
+        if case.settled:
+            break
+    return case
+
+
+def form(case: Case) -> Case:
+    """A gradient of another shape, or that is not finite, is wrong whatever the function."""
+    if case.g.shape != case.leaf.shape:
+        return case.against(case.surface.gradients[case.position]).settle("wrong", math.inf)
+    if not case.g.isfinite().all():
+        r = torch.zeros_like(case.g) if case.large else case.surface.gradients[case.position]
+        return case.against(r).settle("wrong", math.inf)
+    return case
+
+
+def eight_directions(case: Case) -> Case:
+    """A leaf that is right beyond doubt, for the price of 16 values."""
+    if not case.surface.by_differences or not case.g.numel():
+        return case
+    error = screened(case)
+    return agrees(case, error) if error <= case.allowed / 10 else case
+
+
+def all_steps(case: Case) -> Case:
+    """A leaf of a large model, along directions that are walked with every step; its guilty entries, if it is wrong."""
+    if not case.large:
+        return case
+    found = probed(case)
+    if not found.size or found.error <= max(case.allowed * found.size, found.resolution):
+        return passes(case, found)
+    case = guilty(case, found)
+    return case.said("wrong", found.about)
+
+
+def every_entry(case: Case) -> Case:
+    """The whole leaf beside the reference."""
+    if case.large:
+        return case
+    case = case.against(case.surface.gradients[case.position])
+    if case.error <= case.allowed:
+        return agrees(case, case.error)
+    if not case.right.isfinite().all():
+        where = at(worst_index(case.g, case.right))
+        sentence = f"the reference is not finite at {where}: a step from there leaves the domain of the function"
+        return case.settle("unreliable", case.error, sentence)
+    return case.said("wrong", case.error)
+
+
+def finer_entries(case: Case) -> Case:
+    """The same by complex steps if the function is analytic, else by differences of order 4."""
+    if case.large or not case.surface.by_differences or case.error >= LIMITS.gross:
+        return case
+    finer = case.against(_finer(case))
+    case = min(case, finer, key=lambda each: each.error)
+    return agrees(case, case.error) if case.error <= case.allowed else case.said("wrong", case.error)
+
+
+def orders(case: Case) -> Case:
+    """How differences along g - r shrink tells a wrong gradient from a kink, and from rounding: see `orders`."""
+    if case.large:
+        return case
+    judgement = _along_the_residual(case)
+    left = abs(judgement.left) / max(case.g.norm().item(), case.right.norm().item())
+    by_differences = case.surface.by_differences
+    if judgement.says == "hidden" or (judgement.says == "right" and by_differences and not left <= LIMITS.seen):
+        return hidden(case)
+    if judgement.says == "right" and by_differences:
+        return case.settle("ok", left, allowed=max(left, case.allowed))
+    if judgement.says == "right":
+        shrink = f"with it subtracted, they shrink as h^{judgement.odd:.2g} along a line of steps h"
+        return case.settle(
+            "unreliable", case.error, f"the values side with this gradient and not with the reference: {shrink}"
+        )
+    return case.said("kink" if judgement.says == "kink" else "wrong", case.error)
+
+
+def rounding(case: Case) -> Case:
+    """Rounding the operands anew may explain the difference, as where large terms cancel and nothing is left."""
+    if case.large or not case.is_now("wrong") or case.error >= LIMITS.gross or not _by_rounding(case, case.right):
+        return case
+    return hidden(case)
+
+
+def brackets(case: Case) -> Case:
+    """At a kink the one-sided derivatives of each entry, between which g may lie: see `entries`."""
+    if not case.is_now("kink"):
+        return case
+    norm = max(case.g.norm().item(), case.right.norm().item())
+    slack = case.allowed * norm / (2 * math.sqrt(case.g.numel()))
+    nearest = nearest_subgradient(case.surface, case.position, case.g, case.right, slack)
+    error = (case.g - nearest).norm().item() / norm
+    if error > max(case.allowed, LIMITS.seen):
+        return case.against(nearest).said("wrong", error)
+    where = at(worst_index(case.g, case.right))
+    sentence = f"the function has a kink, as at {where}, and the gradient lies between the one-sided derivatives"
+    return case.said("kink", error, sentence).against(nearest)
+
+
+def precision(case: Case) -> Case:
+    """A leaf that is wrong, but by no more than autograd's gradient is in this precision, is nobody's fault."""
+    if not case.is_now("wrong") or not case.verdict.error <= 2 * case.floor:
+        return case
+    sentence = f"autograd's own gradient is wrong by {case.floor:.0%} in this precision: it has no digits left to judge by"
+    return case.settle("unreliable", case.verdict.error, sentence)
+
+
+def neighbours(case: Case) -> Case:
+    """Where many kinks meet, the neighbours of the point: see `neighbours`."""
+    return kinks_nearby(case, lambda beside: _heard(beside, WITNESSES[:-1]))
+
+
+WITNESSES: tuple[Witness, ...] = (
+    form,
+    eight_directions,
+    all_steps,
+    every_entry,
+    finer_entries,
+    orders,
+    rounding,
+    brackets,
+    precision,
+    neighbours,
+)
+
+
+def agrees(case: Case, error: float) -> Case:
+    """A leaf that agrees is right; but a gradient of 0 is asked of steps that see more."""
+    zero = case.surface.by_differences and case.g.numel() and not case.g.any()
+    return (unseen(case) if zero else None) or case.settle("ok", error)
+
+
+def hidden(case: Case) -> Case:
+    """Differences cannot tell. What an exact source confirms, and what rounding alone makes differ, agrees."""
+    exact, derived = case.surface.exact_gradient, case.surface.derived
+    if exact is not None and _by_rounding(case, exact[case.position]):
+        return case.settle("ok", case.error, allowed=case.error)
+    if derived is not None and relative_error(case.g, derived[case.position]) <= case.allowed:
+        return case.settle("ok", relative_error(case.g, derived[case.position]))
+    sizes = f"the gradient and the reference have norms {case.g.norm():.1e} and {case.right.norm():.1e}"
+    sentence = f"{sizes}, and rounding a value of {case.surface.center:.3g} hides what is between them at every step"
+    return case.settle("unreliable", case.error, sentence)
+
+
+def _finer(case: Case) -> Tensor:
+    if case.surface.exact_gradient is not None:
+        return case.surface.exact_gradient[case.position]
+    probe = case.surface.probes[case.position]
+    return central(probe, LIMITS.fine, order=4).mean(1).reshape(probe.leaf.shape)
+
+
+def _along_the_residual(case: Case) -> Judgement:
+    residual = case.g - case.right
+    direction = residual / residual.abs().max()
+    direction /= direction.norm()
+    scale = max(1.0, (case.leaf * direction).norm().item()) / direction.abs().max().item()
+    slope, other = ((x * direction).sum().item() for x in (case.g, case.right))
+    return judge(case.surface.along(case.position, direction), scale, slope, other)
+
+
+def _by_rounding(case: Case, r: Tensor) -> bool:
+    return float((case.g - r).norm()) <= LIMITS.floors * case.surface.roundings[case.position]
