@@ -13,7 +13,7 @@ None of them takes a difference of values, but where forward mode contradicts th
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -26,7 +26,7 @@ from ..report import Finding, relative_error
 from .contraction import Contraction, Leaves, real, upcast
 from .surface import rounded
 from .thresholds import LIMITS
-from .trials import attempt, copied
+from .trials import attempt, copied, quoted
 
 Cotangents = list[Tensor | None]
 LAYOUTS = ("transposed", "channels last", "sliced", "expanded")
@@ -34,11 +34,32 @@ LAYOUTS = ("transposed", "channels last", "sliced", "expanded")
 
 def attacks(contraction: Contraction, generator: torch.Generator, allowed: float) -> dict[str, Finding]:
     """Every trial of a rule whose gradient is right at this point, by name."""
-    c = contraction
-    found = {name: _sums_up(c, name, u, parts, allowed) for name, u, parts in _cotangents(c.u, c.v, generator)}
+    c, own = contraction, contraction.own_pull()
+    scales = _scales(c, own)
+    found = {name: _sums_up(c, name, u, parts, scales, allowed) for name, u, parts in _cotangents(c.u, c.v, generator)}
+    only_rounding = [scale if scale == math.inf else 0.0 for scale in scales]
     for name, way, cause, sentence in _uses(c):
-        found[name] = _same(partial(way, c), c.own_pull(), allowed, cause, sentence)
+        found[name] = _same(partial(way, c), own, only_rounding, allowed, cause, sentence)
     return found
+
+
+def _scales(c: Contraction, own: Leaves) -> list[float]:
+    """The size of each leaf's gradient for a cotangent of norm 1: what is smaller by rounding alone is no difference.
+
+    Infinite where the gradient itself is nothing but rounding.
+    """
+    size, eps = _norm(c.u), max(torch.finfo(leaf.dtype).eps for leaf in c.params)
+    moved = [attempt(c.pull, rounded(c.params, 4 * eps, seed), copied(c.u)) or own for seed in range(3)]
+    spreads = [max(_norm([here - there[k]]) for there in moved) for k, here in enumerate(own)]
+    norms = [_norm([leaf]) for leaf in own]
+    usual = _norm(c.outputs(copied(c.params))) / (_norm(c.params) or 1.0)  # what df/dx is, more or less
+    least = min(100 * eps, 1.0) * size * usual
+    only_rounding = [norm <= min(LIMITS.noise * spread, least) for norm, spread in zip(norms, spreads, strict=True)]
+    return [math.inf if none else norm / (size or 1.0) for norm, none in zip(norms, only_rounding, strict=True)]
+
+
+def _norm(xs: Sequence[Tensor | None]) -> float:
+    return math.sqrt(sum(x.abs().double().square().sum().item() for x in xs if x is not None))
 
 
 def _cotangents(
@@ -105,6 +126,8 @@ def _kept(c: Contraction) -> Leaves:
 
 
 def _other_layout(c: Contraction) -> Leaves:
+    if attempt(c.outputs, [_sliced(x, x) if x.ndim else x for x in copied(c.params)]) is None:
+        return c.own_pull()  # the forward refuses them
     return c.pull([_sliced(x, x) if x.ndim else x for x in copied(c.params)], copied(c.u))
 
 
@@ -112,12 +135,14 @@ def _one_at_a_time(c: Contraction) -> Leaves:
     return [c.own_pull(needed={i})[k] for k, i in enumerate(c.own)]
 
 
-def _same(way: Callable[[], Leaves], expected: Leaves, allowed: float, cause: str, sentence: str) -> Finding:
+def _same(
+    way: Callable[[], Leaves], expected: Leaves, least: list[float], allowed: float, cause: str, sentence: str
+) -> Finding:
     try:
         found = kernels.undisturbed(way)
     except Exception as error:
         return refused(error, allowed, cause)
-    distance = _distance(found, expected)
+    distance = _distance(found, expected, least)
     if distance <= allowed:
         return Finding("ok", distance, allowed)
     return Finding("wrong", distance, allowed, cause=cause, diagnosis=sentence)
@@ -125,16 +150,26 @@ def _same(way: Callable[[], Leaves], expected: Leaves, allowed: float, cause: st
 
 def refused(error: Exception, allowed: float, cause: str = "raises") -> Finding:
     """What a rule raises is a finding that quotes it."""
-    quoted = str(error).strip().splitlines() or [""]
-    sentence = f"the backward raises {type(error).__name__}: {quoted[0]}"
-    return Finding("wrong", math.inf, allowed, cause=cause, diagnosis=sentence)
+    return Finding("wrong", math.inf, allowed, cause=cause, diagnosis=f"the backward raises {quoted(error)}")
 
 
-def _distance(found: Leaves, expected: Leaves) -> float:
-    return max(relative_error(x.double(), y.double()) for x, y in zip(found, expected, strict=True))
+def _distance(found: Leaves, expected: Leaves, least: list[float]) -> float:
+    """The largest |g - p| / max(|g|, |p|, least) of a leaf."""
+    errors = [0.0]
+    for x, y, size in zip(found, expected, least, strict=True):
+        error, own = relative_error(x.double(), y.double()), max(_norm([x]), _norm([y]))
+        errors.append(error if error == math.inf or own >= size else error * own / size)
+    return max(errors)
 
 
-def _sums_up(c: Contraction, name: str, u: Cotangents, parts: list[tuple[float, Cotangents]], allowed: float) -> Finding:
+def _sums_up(
+    c: Contraction,
+    name: str,
+    u: Cotangents,
+    parts: list[tuple[float, Cotangents]],
+    scales: list[float],
+    allowed: float,
+) -> Finding:
     def pull(w: Cotangents) -> Leaves:
         return [leaf.double() for leaf in c.pull(copied(c.params), w)]
 
@@ -146,7 +181,8 @@ def _sums_up(c: Contraction, name: str, u: Cotangents, parts: list[tuple[float, 
             expected = [total + factor * leaf for total, leaf in zip(expected, pull(copied(w)), strict=True)]
     except Exception as error:
         return refused(error, allowed, "unused output" if name == "outputs alone" else cause)
-    distance = _distance(found, expected)
+    size = _norm(u)
+    distance = _distance(found, expected, [scale * size if size else 0.0 for scale in scales])
     if distance <= allowed:
         return Finding("ok", distance, allowed)
     sentence = "a pullback is linear in the cotangent, and this one is not"
@@ -171,8 +207,8 @@ def adjoint(c: Contraction, value: Callable[[Leaves], Tensor], generator: torch.
     pulled = [leaf.double() for leaf in c.own_pull()]
     there = sum((real(upcast(u)) * one).sum().item() for u, one in zip(c.u, pushed, strict=True))
     back = sum((leaf * direction).sum().item() for leaf, direction in zip(pulled, v, strict=True))
-    size = max(abs(there), abs(back), math.sqrt(sum(leaf.square().sum().item() for leaf in pulled)))
-    distance = abs(there - back) / size if size else 0.0
+    size = max(abs(there), abs(back), _norm([*pulled]))
+    distance = abs(there - back) / size if size and math.inf not in _scales(c, c.own_pull()) else 0.0
     if distance <= allowed:
         return Finding("ok", distance, allowed)
 

@@ -61,11 +61,16 @@ class Case:
 
     def said(self, verdict: Verdict, error: float, sentence: str = "", allowed: float | None = None) -> "Case":
         """The same with a finding, on which another witness may know better."""
-        known = self.r is not None and self.r.shape == self.g.shape and verdict != "ok"
-        where = self.finding.worst_index if self.finding and self.entries is not None else ()
-        where = where or (worst_index(self.g, self.right) if known else ())
         least = self.allowed if allowed is None else allowed
-        return replace(self, finding=Finding(verdict, error, least, where, diagnosis=sentence))
+        return replace(self, finding=Finding(verdict, error, least, self._worst(verdict), diagnosis=sentence))
+
+    def _worst(self, verdict: Verdict) -> tuple[int, ...]:
+        if verdict == "ok" or self.r is None or self.r.shape != self.g.shape:
+            return ()
+        if self.entries is None:
+            return worst_index(self.g, self.r)
+        place = self.entries[(self.g - self.r).abs().argmax()]
+        return tuple(int(i) for i in torch.unravel_index(place, self.leaf.shape))
 
     def settle(self, verdict: Verdict, error: float, sentence: str = "", allowed: float | None = None) -> "Case":
         """The same with the last word on it."""

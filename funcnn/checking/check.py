@@ -17,6 +17,7 @@ from ..report import Finding, Report
 from ..types import Batch, Params
 from .case import Case
 from .directions import odds
+from .elsewhere import beside, objects
 from .explain import explain, network_predictions
 from .formula import Formula, Swap
 from .precision import allowed, noise_floors
@@ -64,7 +65,7 @@ def check(
     known = None if reference is None else provider("reference", reference)
     paths = tree.paths(params, "params")
     subject = Subject(claimed, known, params, batch, paths, counts, None, network_predictions, _formula)
-    report: Report = kernels.undisturbed(examine, subject, tolerance, seed)
+    report: Report = kernels.undisturbed(_checked, subject, tolerance, seed)
     return report
 
 
@@ -113,6 +114,26 @@ def examine(subject: Subject, tolerance: float, seed: int, nondeterminism: float
     findings, samples, remarks = explain(surface, cases)
     probed = [odds()] * any(case.large for case in cases)
     return Report(dict(zip(subject.paths, findings, strict=True)), trials, samples, (*probed, *remarks))
+
+
+def _checked(subject: Subject, tolerance: float, seed: int) -> Report:
+    report = examine(subject, tolerance, seed)
+    if report and all(finding.verdict == "ok" for finding in report.leaves.values()):
+        report.trials["elsewhere"] = _elsewhere(subject, tolerance)
+    return report
+
+
+def _elsewhere(subject: Subject, tolerance: float) -> Finding:
+    """The gradient at points derived from this one."""
+    for condition, params, batch in beside(subject.params, subject.batch):
+        if not objects(subject.reference or subject.claimed, subject.claimed, params, tolerance, batch):
+            continue
+        report = attempt(examine, subject._replace(params=params, batch=batch), tolerance, 0)
+        for path, leaf in ({} if report is None else report.leaves).items():
+            if leaf.verdict == "wrong" and report.trials["value"].verdict == "ok":
+                sentence = f"right at the given point; wrong where {condition}: there, of {path}, {leaf.diagnosis}"
+                return Finding("wrong", leaf.error, leaf.allowed, cause=leaf.cause or "point", diagnosis=sentence)
+    return Finding("ok", 0.0, tolerance)
 
 
 def opened(surface: Surface, g: list[Tensor], tolerance: float, seed: int) -> list[Case]:

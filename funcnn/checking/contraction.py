@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import tree
+from .. import kernels, tree
 from ..errors import InputError, describe
 from ..types import StepFn, Tree
 from .formula import Formula, Swap
 from .rules import Gradients, Rule, floats
 from .subject import Rows
-from .trials import attempt, copied
+from .trials import attempt, copied, quoted
 
 Leaves = list[Tensor]
 
@@ -38,16 +38,32 @@ class Contraction:
         self.rule, self.inputs = rule, inputs
         self.operands, self.paths = tree.leaves(inputs), tree.paths(inputs, "inputs")
         held = [i in constants for i, x in enumerate(inputs) for _ in tree.leaves(x)]
-        y = rule.outputs(copied(self.operands))
+        y = self._forward()
         self.names = rule.names(copied(self.operands))
         if not any(out.numel() for out in y):
             raise InputError("forward(*inputs)", describe(y[0]), "a floating tensor with entries")
         self.u, self.v = (self.cotangent(y, generator) for _ in range(2))
-        given = rule.gradient(copied(self.operands), copied(self.u))
+        self.error: Exception | None = None  # that the backward raises
+        given: Gradients = [*self.operands]
+        try:
+            given = kernels.undisturbed(rule.gradient, copied(self.operands), copied(self.u))
+        except InputError:
+            raise
+        except Exception as error:
+            self.error = error
         floating = [floats(leaf) and not fixed for leaf, fixed in zip(self.operands, held, strict=True)]
         self.own = [i for i, (x, want) in enumerate(zip(given, floating, strict=True)) if want and x is not None]
         self.none = [i for i, (x, want) in enumerate(zip(given, floating, strict=True)) if want and x is None]
         self.params = [real(self.operands[i]) for i in self.own]
+
+    def _forward(self) -> list[Tensor]:
+        try:
+            y: list[Tensor] = kernels.undisturbed(self.rule.outputs, copied(self.operands))
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError("forward(*inputs)", quoted(error), "a function that runs at these inputs") from error
+        return y
 
     @staticmethod
     def cotangent(y: list[Tensor], generator: torch.Generator) -> list[Tensor]:

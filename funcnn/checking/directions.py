@@ -24,7 +24,6 @@ import torch
 from torch import Tensor
 
 from ..providers.differences import CENTRAL, quotients
-from ..report import relative_error
 from .case import Case
 from .orders import derivative
 from .thresholds import LIMITS
@@ -59,7 +58,7 @@ def unseen(case: Case) -> Case | None:
     """
     z = torch.randn(case.g.shape, generator=case.generator, dtype=torch.float64).to(case.g)
     slope, uncertainty, _ = derivative(case.surface.along(case.position, z), 1 / z.abs().max().item())
-    if abs(slope) <= LIMITS.sure * uncertainty:
+    if not abs(slope) > LIMITS.sure * uncertainty:
         return None
     return case.against(z * (slope / z.square().sum())).settle("wrong", 1.0)
 
@@ -138,12 +137,28 @@ def passes(case: Case, found: Probes) -> Case:
     if resolution <= LIMITS.coarse * size:
         least = max(case.allowed, resolution / size if size else 0.0)
         return case.settle("ok", found.error / size if size else 0.0, allowed=least)
-    derived = case.surface.derived
-    own = math.inf if derived is None else relative_error(case.g, derived[case.position])
+    own = pushed_error(case)
     if own <= case.allowed:
         return case.settle("ok", own)
     sentence = f"differences see no finer than {resolution:.1e} here, in a gradient of norm {size:.1e}"
-    return case.settle("unreliable", found.error / size, sentence)
+    return case.settle("unreliable", found.error / (size or 1.0), sentence)
+
+
+def pushed_error(case: Case) -> float:
+    """The error of a leaf in random directions, by forward mode: the last resort, where values say nothing.
+
+    Infinite where forward mode cannot follow the function.
+    """
+    slopes: list[float] = []
+    misses: list[float] = []
+    for z in directions(case, LIMITS.directions, 1):
+        slope = case.surface.pushed(case.position, z[0])
+        if slope is None:
+            return math.inf
+        slopes.append(slope)
+        misses.append((z[0] * case.g).sum().item() - slope)
+    size = max(case.g.norm().item(), rms(slopes))
+    return rms(misses) / size if size else 0.0
 
 
 def miss_probability(times: float) -> float:

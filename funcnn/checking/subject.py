@@ -34,6 +34,8 @@ class Subject(NamedTuple):
     rows         the summands of the value, if the samples of the batch are not
     predictions  surface -> the gradients that known mistakes would give
     formula      (surface, position) -> what the rule is of, for a leaf
+    root         what the parameters are called
+    follows      the reference in the precision of the parameters, where there is one
 
     """
 
@@ -47,6 +49,7 @@ class Subject(NamedTuple):
     predictions: Callable[[Any], list[Prediction]]
     formula: Callable[[Any, int], Formula]
     root: str = "params"
+    follows: StepFn | None = None
 
 
 def provider(place: str, step_fn: Any) -> StepFn:

@@ -5,6 +5,8 @@ A surface is walked along one leaf at a time: along a direction, or one entry af
 whole or for every sample by itself. A batch whose value is not the mean of its samples' values counts as one sample.
 """
 
+import math
+import warnings
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any
@@ -13,19 +15,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .. import tree
+from .. import kernels, tree
 from ..errors import InputError
-from ..objectives import Composed
 from ..providers.batched import batched
 from ..providers.complex_plane import complex_step
 from ..providers.differences import finite_difference, in_chunks
 from ..providers.doors import behind_door
-from ..providers.reverse import func_grad
 from ..providers.structured import Probe, probes
 from ..types import Batch, Objective, Params, StepFn, Tree
 from .subject import Subject, gradient_leaves
-from .thresholds import EPS, WALKED_TOGETHER
+from .thresholds import EPS, LIMITS, WALKED_TOGETHER
 from .trials import attempt, copied
+
+ANEW = 4  # times that the operands are rounded anew
 
 
 def upcast(x: Tree) -> Tree:
@@ -33,9 +35,9 @@ def upcast(x: Tree) -> Tree:
     return tree.map(lambda leaf: leaf.double() if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf, x)
 
 
-def rounded(x: Tree, eps: float) -> Tree:
+def rounded(x: Tree, eps: float, seed: int = 0) -> Tree:
     """The same tree with every floating number moved towards 0, where all may go, by a random relative error of size eps."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
 
     def leaf(x: Any) -> Any:
         if not (isinstance(x, Tensor) and x.is_floating_point()):
@@ -95,12 +97,33 @@ class Surface:
         found = attempt(self.exact.value_and_grad, self.params, self.batch)
         return None if found is None else tree.leaves(found[1])
 
+    def pushed(self, position: int, z: Tensor) -> float | None:
+        """The derivative along a direction of one leaf by forward mode, or None where it cannot follow the function."""
+
+        def value(leaf: Tensor) -> Tensor:
+            leaves = [*self.leaves[:position], leaf, *self.leaves[position + 1 :]]
+            return self.reference.value(self.unflatten(leaves), self.batch)
+
+        with warnings.catch_warnings():  # torch's own, of what it uses to get there
+            warnings.simplefilter("ignore")
+            found = attempt(torch.func.jvp, value, (self.leaves[position],), (z,))
+        return None if found is None else float(found[1])
+
     @cached_property
-    def derived(self) -> list[Tensor] | None:
-        """The leaves of torch's derivative of a known network's forward rules: the last resort, where values say nothing."""
-        if not isinstance(behind_door(self.reference.value), Composed):
-            return None
-        return tree.leaves(func_grad(Objective(self.reference.value))(self.params, self.batch)[1])
+    def spreads(self) -> list[float]:
+        """How far rounding every operand anew moves each leaf of the claimed gradient, in the root mean square."""
+        subject = self.subject
+        eps = max(torch.finfo(leaf.dtype).eps for leaf in tree.leaves(subject.params))
+        here = tree.leaves(subject.claimed.value_and_grad(*copied((subject.params, subject.batch)))[1])
+        squares = torch.zeros(len(here), dtype=torch.float64)
+        for seed in range(ANEW):
+            moved = (rounded(x, 4 * eps, seed) for x in (subject.params, subject.batch))
+            there = attempt(subject.claimed.value_and_grad, *moved)
+            if there is None:
+                return [0.0] * len(here)
+            distances = [(x - y).double().norm().square() for x, y in zip(here, tree.leaves(there[1]), strict=True)]
+            squares += torch.stack(distances).detach().cpu() / ANEW
+        return [float(x) for x in squares.sqrt()]
 
     @cached_property
     def roundings(self) -> list[float]:
@@ -119,8 +142,40 @@ class Surface:
             leaves = [*self.leaves[:position], leaf, *self.leaves[position + 1 :]]
             return self.reference.value(self.unflatten(leaves), self.batch)
 
-        found: Tensor = batched(value)(moved)
+        found: Tensor | None = attempt(batched(value), moved)
+        if found is None:  # some of them lie outside the domain
+            found = torch.stack([self.nowhere(attempt(value, leaf)) for leaf in moved])
         return found
+
+    def nowhere(self, value: Tensor | None) -> Tensor:
+        """A value, or NaN where the function refuses."""
+        return torch.full_like(self.center, math.nan) if value is None else value
+
+    def is_mapped_right(self, position: int) -> bool:
+        """Whether vmap over one leaf gives the values that the function has by itself: a kernel's rule for it may not."""
+
+        def value(leaf: Tensor) -> Tensor:
+            leaves = [*self.leaves[:position], leaf, *self.leaves[position + 1 :]]
+            return self.reference.value(self.unflatten(leaves), self.batch)
+
+        pair = torch.stack([self.leaves[position] * (1 + near) for near in (0, LIMITS.near)])
+        together = attempt(torch.func.vmap(value), pair)
+        alone = [attempt(value, leaf.clone()) for leaf in pair]
+        if together is None or any(one is None for one in alone):
+            return True
+        return torch.allclose(together, torch.stack(alone), rtol=1e-9, atol=0.0, equal_nan=True)
+
+    def in_a_loop(self) -> "Surface":
+        """The same with a function that nothing but a loop can map."""
+        claimed = self.subject.claimed
+
+        def value(params: Params, batch: Batch) -> Tensor:
+            if kernels.under_transform():
+                raise RuntimeError("not to be mapped")
+            alone: Tensor = claimed.value(params, batch)
+            return alone
+
+        return Surface(self.subject._replace(claimed=StepFn(value, claimed.value_and_grad)))
 
     def moved_along(self, position: int, z: Tensor) -> Callable[[Tensor], Tensor]:
         """The values at w + h_i z_i, (k, P), for offsets h (k, P) along P directions that move one leaf alone."""

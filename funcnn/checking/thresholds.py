@@ -37,12 +37,14 @@ class Thresholds(NamedTuple):
     """An error that no finer reference explains."""
     seen: float = 1e-6
     """A share that no verdict passes over."""
-    floors: int = 20
-    """Noise floors that low precision may be off: right gradients lie within 6.5, real mistakes begin at 300."""
+    floors: float = 5.0
+    """Noise floors that low precision may be off."""
+    rounded_anew: float = 20.0
+    """Times what rounding the operands anew does to the exact gradient that may be between two right ones."""
+    noise: float = 2.0
+    """Times what rounding the operands anew does to a gradient that is nothing but rounding."""
     most: float = 0.3
     """The error that no precision is allowed to have, however high its floor."""
-    luck: float = 4.0
-    """Times its floor that rounding the operands anew may add, where one number is right by chance."""
     pairs: int = 8
     """Neighbours on either side of a point with kinks, up to `most_pairs` where many kinks show."""
     most_pairs: int = 64

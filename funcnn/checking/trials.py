@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from .. import kernels, tree
-from ..errors import InputError
 from ..report import Finding, Verdict, relative_error
 from ..types import Tree
 from .thresholds import LIMITS
@@ -22,8 +21,14 @@ def attempt(call: Callable[..., Any], *arguments: Any) -> Any:
     """What the call returns, or None where the function refuses: it may be nowhere else than where it was given."""
     try:
         return kernels.undisturbed(call, *arguments)
-    except (InputError, RuntimeError, ValueError, TypeError, IndexError, ArithmeticError, AssertionError):
+    except Exception:
         return None
+
+
+def quoted(error: Exception) -> str:
+    """The kind of an error, and the first line of what it says."""
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}"
 
 
 def same_bits(x: Tree, y: Tree) -> bool:

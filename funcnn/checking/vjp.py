@@ -4,6 +4,7 @@ For a fixed u the pullback is the gradient of <u, f(x)>, so all of `check` appli
 But a backward rule meets many others, and may be right for one and wrong for the next: see `attacks`.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -14,14 +15,18 @@ from torch import Tensor
 from .. import kernels, tree
 from ..errors import InputError, check_number, check_seed, describe
 from ..providers.reverse import autograd
-from ..report import Finding, Report
+from ..report import Finding, Report, relative_error
 from ..types import Layer, Loss, Objective, StepFn, Tree
-from .attacks import adjoint, attacks
+from .attacks import adjoint, attacks, refused
 from .check import examine
 from .contraction import Contraction, Leaves, real
+from .elsewhere import nearby, objects
+from .plain import derived, plain
 from .rule_predictions import rule_predictions
-from .rules import floats, lifted, takes_two
+from .rules import Rule, floats, lifted, takes_two
 from .subject import Subject, check_finite, check_visible
+from .thresholds import LIMITS
+from .trials import attempt
 
 UNLIKE = 0x9E3779B97F4A7C15  # the inputs may have been drawn with the very same seed
 
@@ -100,25 +105,22 @@ def _checked(
     seed: int,
 ) -> Report:
     generator = torch.Generator().manual_seed((seed + UNLIKE) % 2**63)
-    contraction = Contraction(lifted(forward, backward, inputs), inputs, constants, generator)
+    rule = lifted(forward, backward, inputs)
+    contraction = Contraction(rule, inputs, constants, generator)
     for i in contraction.own:
         check_finite(contraction.paths[i], contraction.operands[i])
+    if contraction.error is not None:
+        return _raises(contraction, contraction.error, tolerance)
     y, samples = contraction.u[0], tree.leaves(inputs[-1] if isinstance(forward, Layer) else inputs[0])
     counts = [len(x) for x in (y, *samples) if isinstance(x, Tensor) and x.ndim] or [1]  # the rows of y first
     known = None if reference is None else _referred(contraction, reference)
-    subject = Subject(
-        contraction.step_fn,
-        known,
-        contraction.params,
-        (),
-        [contraction.paths[i] for i in contraction.own],
-        tuple(dict.fromkeys(counts)),
-        contraction.rows if known is None else None,
-        partial(rule_predictions, forward, contraction),
-        lambda surface, position: contraction.formula(surface.leaves, position),
-        "inputs",
-    )
-    report = examine(subject, tolerance, seed, nondeterminism)
+    subject = _subject(forward, contraction, known, tuple(dict.fromkeys(counts)))
+    try:
+        report = examine(subject, tolerance, seed, nondeterminism)
+    except InputError:
+        raise
+    except Exception as error:
+        return _raises(contraction, error, tolerance)
     leaves = report.leaves | _without_gradient(contraction, known)
     u = contraction.u
     trials = report.trials | {"untouched upstream": contraction.rule.hands_off(contraction.operands, u)}
@@ -129,8 +131,72 @@ def _checked(
         trials |= attacks(contraction, generator, allowed)
         if known is None and all(finding.verdict == "ok" for finding in findings):  # not where torch takes another side
             trials["adjoint"] = adjoint(contraction, contraction.value, generator, allowed)
+    if all(finding.verdict == "ok" for finding in (leaves | trials).values()):
+        trials["elsewhere"] = _elsewhere(forward, contraction, rule, constants, reference, tolerance)
     remarks = [f"{name}: {trial.diagnosis}" for name, trial in trials.items() if trial.verdict == "ok" and trial.cause]
     return Report(leaves, trials, report.samples, (*report.remarks, *remarks))
+
+
+def _raises(contraction: Contraction, error: Exception, tolerance: float) -> Report:
+    return Report({contraction.paths[i]: refused(error, tolerance) for i in contraction.own})
+
+
+def _subject(forward: Any, contraction: Contraction, known: StepFn | None, counts: tuple[int, ...]) -> Subject:
+    return Subject(
+        contraction.step_fn,
+        known,
+        contraction.params,
+        (),
+        [contraction.paths[i] for i in contraction.own],
+        counts,
+        contraction.rows if known is None else None,
+        partial(rule_predictions, forward, contraction),
+        lambda surface, position: contraction.formula(surface.leaves, position),
+        "inputs",
+        known,
+    )
+
+
+def _elsewhere(
+    forward: Any,
+    contraction: Contraction,
+    rule: Rule,
+    constants: tuple[int, ...],
+    reference: Callable[..., Any] | None,
+    tolerance: float,
+) -> Finding:
+    """The rule at points derived from this one."""
+    unflatten = tree.flatten(contraction.inputs)[1]
+    if any(leaf.dtype != torch.float64 for leaf in contraction.params):
+        return Finding("ok", math.nan, tolerance, diagnosis="not tried: in low precision other points have other floors")
+    for condition, operands in nearby(contraction.operands, contraction.paths):
+        generator = torch.Generator().manual_seed(UNLIKE % 2**31)
+        there = attempt(Contraction, rule, unflatten(operands), constants, generator)
+        if there is None or there.own != contraction.own:
+            continue
+        known = None if reference is None else _referred(there, reference)
+        if not objects(known or there.step_fn, there.step_fn, there.params, tolerance):
+            continue
+        report = attempt(examine, _subject(forward, there, known, (1,)), tolerance, 0)
+        found = {} if report is None else report.leaves
+        agreed = _agreed(there, known)
+        for path, leaf in found.items():
+            if leaf.verdict != "wrong" or path in agreed:
+                continue
+            sentence = f"right at the given inputs; wrong where {condition}: there, of {path}, {leaf.diagnosis}"
+            return Finding("wrong", leaf.error, leaf.allowed, cause=leaf.cause or "point", diagnosis=sentence)
+    return Finding("ok", 0.0, tolerance)
+
+
+def _agreed(there: Contraction, known: StepFn | None) -> set[str]:
+    """The leaves of which autograd says the same as the rule: far from where it was to be checked two must object."""
+    reference = known or there.step_fn
+    right = derived(plain(lambda params: reference.value(params, ()), there.params), there.params)
+    if right is None:
+        return set()
+    pairs = zip(there.own, there.own_pull(), right, strict=True)
+    close = [(there.paths[i], g, r) for i, g, r in pairs if g.isfinite().all() == r.isfinite().all()]
+    return {path for path, g, r in close if not g.isfinite().all() or relative_error(g, r) <= LIMITS.seen}
 
 
 def _referred(contraction: Contraction, reference: Callable[..., Any]) -> StepFn:

@@ -21,8 +21,9 @@ def batched(function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*xs: Any) -> Any:
         try:
             return kernels.undisturbed(mapped, *xs)
-        except (RuntimeError, ValueError, TypeError):
-            results = [function(*entry) for entry in zip(*xs, strict=True)]
+        except Exception:
+            # Copies: a row of a batch has an offset in memory, and there are functions that see it.
+            results = [function(*(x.clone() for x in entry)) for entry in zip(*xs, strict=True)]
             return tree.map(lambda *leaves: torch.stack(leaves), *results)
 
     return call
