@@ -94,16 +94,20 @@ def lines(call):
 
 def interrupted(call, place, times):
     """Whether a call ended with the Ctrl-C that came before a line when it was run for the nth time; None without one."""
-    left = times
+    left, (file, line, function) = times, place
 
     def trace(frame, event, argument):
+        # Only the function of that line is followed line by line: to follow all of them takes most of the time.
+        return trace_line if frame.f_code.co_name == function and frame.f_code.co_filename == file else None
+
+    def trace_line(frame, event, argument):
         nonlocal left
-        if event == "line" and (frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name) == place:
+        if event == "line" and frame.f_lineno == line:
             left -= 1
             if not left:
                 sys.settrace(None)
                 raise KeyboardInterrupt
-        return trace if of_the_library(frame) else None
+        return trace_line
 
     sys.settrace(trace)
     try:

@@ -6,7 +6,7 @@ from helpers import assert_close, classifier, normal, same_bits
 
 import funcnn as fn
 
-STEPS = 20
+STEPS = 10
 LR, BETA, ALPHA, EPS = [0.0, 1e-3, 0.5], [0.0, 0.5, 0.9], [0.0, 0.5, 0.99], [0.0, 1e-8, 1e-2]
 SGD, RMSprop, Adam = torch.optim.SGD, torch.optim.RMSprop, torch.optim.Adam
 
