@@ -1,0 +1,1 @@
+"""Wild: mistakes that stood in real projects."""
