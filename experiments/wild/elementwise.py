@@ -14,7 +14,7 @@ X = 2 * normal(5, 3, seed=2)
 WITH_ZERO = X.masked_fill(torch.arange(15).reshape(5, 3) == 7, 0)
 ONES, LN2 = torch.ones(3, 2, dtype=torch.float64), math.log(2)
 NO_UPSTREAM = r"linear|upstream|cotangent is (taken|ignored|left|not|lost)|(ignores|without) (the |its )?(cotangent|dy)\b"
-FACTOR = r"factor\b.*\b(missing|lost|lacks|forgotten)|(missing|lost|lacks|forgotten)\b.*\bfactor"
+FACTOR = r"factor\b(?! [2N]\b).*\b(missing|lost|lacks|forgotten)|(missing|lost|lacks|forgotten)\b.*\bfactor\b(?! [2N]\b)"
 
 
 def silu_slope(x: Tensor, s: Tensor) -> Tensor:

@@ -73,6 +73,9 @@ def test_a_cause_is_named_if_one_of_the_sentences_fits():
     assert named((), "sign") == "not named"
     assert named(("factor 2: it is twice the reference",), r"\bsign\b") == "misnamed"
     assert named(("factor 2: twice", "sign: The Negative"), "negative") == "named right"
+    atan2 = next(case for case in MISTAKES if "atan2" in case.name).names
+    assert named(("factor: the factor inputs[1] is missing",), atan2) == "named right"
+    assert named(("factor N: the 1/N is missing",), atan2) == "misnamed"
     wrong, fine = fn.Finding("wrong", 1.0, cause="sign", diagnosis="negative"), fn.Finding("ok", 0.0)
     report = fn.Report({"a": wrong, "b": wrong, "c": fine}, {"adjoint": fn.Finding("wrong", 1.0, diagnosis="no cause")})
     assert sentences(report) == ("sign: negative",)
