@@ -33,6 +33,7 @@ from experiments import (
     scaled_loss,
     step_size,
     tensors,
+    wild,
 )
 from experiments.core.options import BadOption, Options
 from experiments.core.report import write_report
@@ -43,6 +44,7 @@ EXPERIMENTS: dict[str, tuple[type[Options], Callable[[Any], Result]]] = {
     "hidden_layer": (hidden_layer.HiddenLayer, hidden_layer.run),
     "providers": (providers.Providers, providers.run),
     "bugs": (bugs.Bugs, bugs.run),
+    "wild": (wild.Wild, wild.run),
     "lecture_notes": (lecture_notes.LectureNotes, lecture_notes.run),
     "tensors": (tensors.Tensors, tensors.run),
     "geometry": (geometry.Geometry, geometry.run),
