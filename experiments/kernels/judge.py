@@ -1,0 +1,122 @@
+"""`python -m experiments.kernels.judge [names ...]`: what the check makes of the kernels and of their planted bugs.
+
+Kept and held-out kernels are counted apart. What is said of each kept bug is listed with --bugs; of the held-out ones only
+with --held-out as well, which is not for those who work on the check.
+"""
+
+import argparse
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import torch
+
+import funcnn as fn
+from experiments.kernels.corpus import KERNELS
+from experiments.kernels.kernel import Kernel
+from experiments.kernels.names import held_out
+from experiments.kernels.words import named
+
+Check = Callable[..., Any]
+HEADER = "           bugs found refused | named right misnamed none | right alarmed refused | seconds a bug, a right one"
+
+
+class Judgement(NamedTuple):
+    """What the check said of one kernel: verdict is "wrong", "right" or "refused"; bug is "" where the kernel is right."""
+
+    kernel: str
+    bug: str
+    causes: str
+    verdict: str
+    said: str
+    seconds: float
+
+    @property
+    def naming(self) -> str:
+        """How a bug that was found was named."""
+        if not self.said:
+            return "none"
+        return "right" if named(self.said, self.causes) else "misnamed"
+
+
+def judged(kernel: str, bug: str, causes: str, check: Callable[[], Any]) -> Judgement:
+    """One run of the check. What it raises is a refusal."""
+    start = perf_counter()
+    try:
+        report = check()
+    except Exception as error:
+        words = f"{type(error).__name__}: {error}".splitlines()
+        return Judgement(kernel, bug, causes, "refused", words[0], perf_counter() - start)
+    return Judgement(kernel, bug, causes, "right" if report.ok else "wrong", causes_named(report), perf_counter() - start)
+
+
+def causes_named(report: Any) -> str:
+    """The causes that a report names, with their sentences."""
+    findings = (report.leaves | report.trials).values()
+    told = [f"{f.cause}: {f.diagnosis}" for f in findings if f.verdict in ("wrong", "unreliable") and f.cause]
+    return "; ".join(dict.fromkeys(told))
+
+
+def judge(names: Iterable[str] = (), check: Check = fn.check_vjp, pair: bool = False, seed: int = 0) -> Iterator[Judgement]:
+    """The judgements of these kernels, all by default, as autograd Functions or as pairs of rules."""
+    for name in names or sorted(KERNELS):
+        kernel = KERNELS[name]
+        for what, causes, rule in (("", "", kernel.rule), *kernel.bugs):
+            yield judged(name, what, causes, partial(one, check, kernel, rule, pair, seed))
+
+
+def one(check: Check, kernel: Kernel, rule: Any, pair: bool, seed: int) -> Any:
+    """A report on the kernel with a rule."""
+    if pair:
+        forward, backward = kernel.pair(rule)
+        return check(forward, kernel.inputs(seed), backward=backward)
+    return check(kernel.function(rule), kernel.inputs(seed))
+
+
+def table(judgements: list[Judgement]) -> str:
+    """The counts, kept and held out apart."""
+    lines = [HEADER]
+    for part, held in (("kept", False), ("held out", True)):
+        of = [j for j in judgements if held_out(j.kernel) == held]
+        bugs, right = [j for j in of if j.bug], [j for j in of if not j.bug]
+        found = [j for j in bugs if j.verdict == "wrong"]
+        naming = [sum(j.naming == how for j in found) for how in ("right", "misnamed", "none")]
+        refused = [sum(j.verdict == "refused" for j in some) for some in (bugs, right)]
+        alarmed = sum(j.verdict == "wrong" for j in right)
+        seconds = [sum(j.seconds for j in some) / max(1, len(some)) for some in (bugs, right)]
+        lines.append(
+            f"{part:9} {len(bugs):5} {len(found):5} {refused[0]:7} | {naming[0]:11} {naming[1]:8} {naming[2]:4} | "
+            f"{len(right):5} {alarmed:7} {refused[1]:7} | {seconds[0]:.3f}, {seconds[1]:.3f}"
+        )
+    return "\n".join(lines)
+
+
+def listing(judgements: list[Judgement], held: bool) -> str:
+    """Every bug with what was said of it, and every right kernel that was not passed."""
+    lines = []
+    for j in judgements:
+        if held_out(j.kernel) == held and (j.bug or j.verdict != "right"):
+            how = j.naming if j.bug and j.verdict == "wrong" else ""
+            verdict = {"wrong": "found" if j.bug else "ALARM", "right": "MISSED", "refused": "REFUSED"}[j.verdict]
+            lines.append(f"{verdict:8}{how:9}{j.kernel}: {j.bug or 'right'} ({j.causes})\n{'':17}{j.said or '-'}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--pair", action="store_true", help="pairs of rules in place of autograd Functions")
+    parser.add_argument("--bugs", action="store_true", help="lists what was said of each kept bug")
+    parser.add_argument("--held-out", action="store_true", help="lists the held-out bugs too")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    found = list(judge(options.names, pair=options.pair))
+    for held in [False] * options.bugs + [True] * options.held_out:
+        print(listing(found, held))
+    print(table(found))
+
+
+if __name__ == "__main__":
+    main()
