@@ -32,7 +32,7 @@ WORDS = {
     "slope": r"derivative .*(missing|left out)|slope|straight",
     "repeats": r"repeat|duplicate|last write|accumul|added up|adds? up|same index|collision|overwr",
     "twice": r"twice|squared|once too|again|power|double",
-    "once": r"squared|once|forgotten|missing factor|factor .*missing",
+    "once": r"squared|once|forgotten|missing factor|factor (?!2).*missing",
     "row": r"single (row|column)|\brow|column|sample",
     "not finite": r"not finite|\bnan\b|infinite",
     "constant": r"epsilon|\beps\b|constant|offset",
