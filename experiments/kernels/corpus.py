@@ -1,7 +1,8 @@
-"""All kernels by name."""
+"""All kernels by name, and all cases."""
 
 from experiments.kernels import (
     algebra,
+    arguments,
     attentions,
     choices,
     convolutions,
@@ -9,13 +10,17 @@ from experiments.kernels import (
     indexing,
     layouts,
     losses,
+    memory,
     metrics,
     norms,
+    outputs,
+    precisions,
     recurrent,
     scans,
     softmaxes,
 )
 from experiments.kernels.kernel import Kernel
+from experiments.kernels.operands import Case
 
 FILES = (
     norms,
@@ -33,3 +38,4 @@ FILES = (
     choices,
 )
 KERNELS: dict[str, Kernel] = {kernel.name: kernel for file in FILES for kernel in file.KERNELS}
+CASES: dict[str, Case] = {case.name: case for file in (arguments, outputs, memory, precisions) for case in file.CASES}

@@ -13,13 +13,20 @@ from typing import Any, NamedTuple
 import torch
 
 import funcnn as fn
-from experiments.kernels.corpus import KERNELS
+from experiments.kernels.corpus import CASES, KERNELS
 from experiments.kernels.kernel import Kernel
-from experiments.kernels.names import held_out
+from experiments.kernels.names import OPERANDS, held_out
+from experiments.kernels.operands import Case
 from experiments.kernels.words import named
 
 Check = Callable[..., Any]
-HEADER = "           bugs found refused | named right misnamed none | right alarmed refused | seconds a bug, a right one"
+HEADER = f"{'':19}  bugs found refused | named right misnamed none | right alarmed refused | seconds a bug, a right one"
+PARTS = (
+    ("kernels, kept", False, False),
+    ("kernels, held out", True, False),
+    ("operands, kept", False, True),
+    ("operands, held out", True, True),
+)
 
 
 class Judgement(NamedTuple):
@@ -48,7 +55,15 @@ def judged(kernel: str, bug: str, causes: str, check: Callable[[], Any]) -> Judg
     except Exception as error:
         words = f"{type(error).__name__}: {error}".splitlines()
         return Judgement(kernel, bug, causes, "refused", words[0], perf_counter() - start)
-    return Judgement(kernel, bug, causes, "right" if report.ok else "wrong", causes_named(report), perf_counter() - start)
+    return Judgement(kernel, bug, causes, verdict(report, bug), causes_named(report), perf_counter() - start)
+
+
+def verdict(report: Any, bug: str) -> str:
+    """A bug is found where the report is not content. Of a right kernel, that it cannot be judged is a refusal."""
+    findings = (report.leaves | report.trials).values()
+    if report.ok:
+        return "right"
+    return "wrong" if bug or any(finding.verdict == "wrong" for finding in findings) else "refused"
 
 
 def causes_named(report: Any) -> str:
@@ -74,11 +89,24 @@ def one(check: Check, kernel: Kernel, rule: Any, pair: bool, seed: int) -> Any:
     return check(kernel.function(rule), kernel.inputs(seed))
 
 
+def judge_operands(names: Iterable[str] = (), check: Check = fn.check_vjp) -> Iterator[Judgement]:
+    """The judgements of these cases, all by default."""
+    for name in names or sorted(CASES):
+        case = CASES[name]
+        for what, causes, word in (("", "", ""), *case.mistakes):
+            yield judged(name, what, causes, partial(in_use, check, case, word))
+
+
+def in_use(check: Check, case: Case, word: str) -> Any:
+    """A report on a case, with a mistake or, for "", without."""
+    return check(case.build(word), case.inputs(), **case.options)
+
+
 def table(judgements: list[Judgement]) -> str:
-    """The counts, kept and held out apart."""
+    """The counts of kernels and of operands, kept and held out apart."""
     lines = [HEADER]
-    for part, held in (("kept", False), ("held out", True)):
-        of = [j for j in judgements if held_out(j.kernel) == held]
+    for part, held, operands in PARTS:
+        of = [j for j in judgements if held_out(j.kernel) == held and (j.kernel in OPERANDS) == operands]
         bugs, right = [j for j in of if j.bug], [j for j in of if not j.bug]
         found = [j for j in bugs if j.verdict == "wrong"]
         naming = [sum(j.naming == how for j in found) for how in ("right", "misnamed", "none")]
@@ -86,7 +114,7 @@ def table(judgements: list[Judgement]) -> str:
         alarmed = sum(j.verdict == "wrong" for j in right)
         seconds = [sum(j.seconds for j in some) / max(1, len(some)) for some in (bugs, right)]
         lines.append(
-            f"{part:9} {len(bugs):5} {len(found):5} {refused[0]:7} | {naming[0]:11} {naming[1]:8} {naming[2]:4} | "
+            f"{part:19} {len(bugs):5} {len(found):5} {refused[0]:7} | {naming[0]:11} {naming[1]:8} {naming[2]:4} | "
             f"{len(right):5} {alarmed:7} {refused[1]:7} | {seconds[0]:.3f}, {seconds[1]:.3f}"
         )
     return "\n".join(lines)
@@ -112,7 +140,9 @@ def main() -> None:
     parser.add_argument("--held-out", action="store_true", help="lists the held-out bugs too")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    found = list(judge(options.names, pair=options.pair))
+    kernels, cases = ([name for name in options.names if name in of] for of in (KERNELS, CASES))
+    found = [*judge(kernels, pair=options.pair)] if kernels or not options.names else []
+    found += [*judge_operands(cases)] if cases or not options.names else []
     for held in [False] * options.bugs + [True] * options.held_out:
         print(listing(found, held))
     print(table(found))

@@ -148,7 +148,7 @@ KERNELS = [
             Bug("divided by all rows", "count factor", partial(ignoring_rule, n=6)),
             Bug("ignored rows not set to 0", "mask row branch", partial(ignoring_rule, keep=False)),
             Bug(
-                "rows of label 0 ignored too", "mask row branch", lambda x, t, v: ignoring_rule(x, t, v) * (t != 1)[:, None]
+                "rows of label 1 ignored too", "mask row branch", lambda x, t, v: ignoring_rule(x, t, v) * (t != 1)[:, None]
             ),
             Bug(
                 "softmax left out", "term", lambda x, t, v: ignoring_rule(x, t, v) - v * x.softmax(1) * (t >= 0)[:, None] / 4

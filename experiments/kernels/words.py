@@ -34,7 +34,16 @@ WORDS = {
     "twice": r"twice|squared|once too|again|power|double",
     "once": r"squared|once|forgotten|missing factor|factor (?!2).*missing",
     "row": r"single (row|column)|\brow|column|sample",
-    "not finite": r"not finite|\bnan\b|infinite",
+    "nan": r"not finite|\bnan\b|infinite",
+    "strides": r"stride|contiguous|layout",
+    "stale": r"stale|last (one|call|forward)|another forward|earlier call|previous|\bstate\b|buffer|cache",
+    "repeated": r"determin|two calls|second (call|backward|time)|called again|repeat|accumul",
+    "none": r"\bnone\b|no gradient|missing gradient|\bzero|it is 0|detach",
+    "needs": r"needs_input_grad|subset|asked for|alone|requires",
+    "dtype": r"dtype|precision|float32|float64",
+    "shape": r"shape|summed",
+    "undefined": r"undefined|\bnone\b|materiali|unused|upstream|output",
+    "output": r"output|upstream|cotangent",
     "constant": r"epsilon|\beps\b|constant|offset",
 }
 

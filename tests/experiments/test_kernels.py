@@ -68,7 +68,7 @@ def test_the_judge_reads_reports():
     assert (refused.verdict, refused.said) == ("refused", "ZeroDivisionError: division by zero")
     text = table([*found, refused])
     part = "held out" if held_out("tile") else "kept"
-    row = next(line for line in text.splitlines() if line.startswith(part))
+    row = next(line for line in text.splitlines() if line.startswith(f"kernels, {part}"))
     assert row.replace("|", "").split()[-11:-2] == ["3", "3", "0", "1", "1", "1", "1", "0", "1"]
     assert "misnamed tile: axis (axis)" in listing([*found, refused], held_out("tile"))
     assert listing(found, not held_out("tile")) == ""
