@@ -5,17 +5,21 @@ from experiments.kernels import (
     arguments,
     attentions,
     choices,
+    contrasts,
     convolutions,
     gates,
     indexing,
     layouts,
     losses,
+    masks,
     memory,
     metrics,
     norms,
     outputs,
+    pairs,
     precisions,
     recurrent,
+    rotary,
     scans,
     softmaxes,
 )
@@ -26,10 +30,12 @@ FILES = (
     norms,
     softmaxes,
     attentions,
+    rotary,
     convolutions,
     scans,
     recurrent,
     losses,
+    contrasts,
     indexing,
     algebra,
     gates,
@@ -38,4 +44,6 @@ FILES = (
     choices,
 )
 KERNELS: dict[str, Kernel] = {kernel.name: kernel for file in FILES for kernel in file.KERNELS}
-CASES: dict[str, Case] = {case.name: case for file in (arguments, outputs, memory, precisions) for case in file.CASES}
+CASES: dict[str, Case] = {
+    case.name: case for file in (arguments, masks, outputs, pairs, memory, precisions) for case in file.CASES
+}

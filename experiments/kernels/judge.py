@@ -138,10 +138,11 @@ def main() -> None:
     parser.add_argument("--pair", action="store_true", help="pairs of rules in place of autograd Functions")
     parser.add_argument("--bugs", action="store_true", help="lists what was said of each kept bug")
     parser.add_argument("--held-out", action="store_true", help="lists the held-out bugs too")
+    parser.add_argument("--seed", type=int, default=0, help="of the inputs of the kernels")
     options = parser.parse_args()
     torch.set_num_threads(1)
     kernels, cases = ([name for name in options.names if name in of] for of in (KERNELS, CASES))
-    found = [*judge(kernels, pair=options.pair)] if kernels or not options.names else []
+    found = [*judge(kernels, pair=options.pair, seed=options.seed)] if kernels or not options.names else []
     found += [*judge_operands(cases)] if cases or not options.names else []
     for held in [False] * options.bugs + [True] * options.held_out:
         print(listing(found, held))

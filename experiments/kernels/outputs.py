@@ -1,4 +1,4 @@
-"""Outputs: several, of integers, not used, undefined upstream; and gradients that are not meant to be the derivative."""
+"""Outputs: several, of integers, not used, undefined upstream, saved; and what a Function has beside its two rules."""
 
 from typing import Any
 
@@ -80,20 +80,6 @@ def number(mistake: str = "") -> Any:
     return saving(lambda x: x.square().sum() / 2, lambda x, u: u * x)
 
 
-def straight_through(mistake: str = "") -> Any:
-    """Rounds, and lets u pass between -2 and 2."""
-
-    def backward(x: Tensor, u: Tensor) -> Tensor:
-        return u.clone() if mistake == "everywhere" else u * (x.abs() < 2)
-
-    return saving(torch.round, backward)
-
-
-def reversal(mistake: str = "") -> Any:
-    """Gradient reversal: y = x, dx = -u / 2."""
-    return made(lambda ctx, x: x.view_as(x), lambda ctx, u: (1 if mistake == "sign" else -1) * u / 2)
-
-
 def saved_output(mistake: str = "") -> Any:
     """The output is what is saved: y = e^x, dx = u y."""
 
@@ -135,24 +121,6 @@ def recomputed(mistake: str = "") -> Any:
     return saving(formula, backward)
 
 
-def pair(mistake: str = "") -> Any:
-    """The forward rule of a pair, (y, residuals); its backward stands in the options."""
-    return lambda x, index: (x[index], (x, index))
-
-
-def pair_of_sums(mistake: str = "") -> Any:
-    """The forward rule of x + b, whose residuals say what is wrong with its backward."""
-    how = torch.tensor(["", "rows", "dtype"].index(mistake))
-    return lambda x, b: (x + b, (how,))
-
-
-def pair_of_sums_backward(residuals: Any, u: Tensor) -> Any:
-    """Sums over the rows for b, or not; in float64, or in float32."""
-    how = int(residuals[0])
-    db = u if how == 1 else u.sum(0)
-    return u.clone(), db.float() if how == 2 else db
-
-
 X = normal(4, 3)
 CASES = [
     Case(
@@ -180,42 +148,7 @@ CASES = [
     Case("not_materialized", unmaterialized, lambda: (X.clone(),), lambda x: (x.mean(0), x.square().mean(0))),
     Case("once_differentiable", once, lambda: (X.clone(),), torch.sinh),
     Case("single_number", number, lambda: (X.clone(),), lambda x: x.square().sum() / 2),
-    Case(
-        "straight_through",
-        straight_through,
-        lambda: (2 * X,),
-        lambda x: x.clamp(-2, 2),
-        (Mistake("u passes everywhere", "branch mask", "everywhere"),),
-        {"reference": lambda x: x.clamp(-2, 2)},
-    ),
-    Case(
-        "gradient_reversal",
-        reversal,
-        lambda: (X.clone(),),
-        lambda x: -x / 2,
-        (Mistake("not reversed", "sign", "sign"),),
-        {"reference": lambda x: -x / 2},
-    ),
     Case("saved_output", saved_output, lambda: (X.clone(),), torch.exp),
     Case("separate_setup", separate_setup, lambda: (X.clone(),), torch.sin),
     Case("recomputed", recomputed, lambda: (X.clone(),), lambda x: (x.tanh() @ x.mT.softmax(0)).sigmoid()),
-    Case(
-        "pair_with_integers",
-        pair,
-        lambda: (X.clone(), torch.tensor([1, 1, 3])),
-        lambda x, index: x[index],
-        (),
-        {"backward": lambda residuals, u: (torch.zeros_like(residuals[0]).index_add(0, residuals[1], u), None)},
-    ),
-    Case(
-        "pair",
-        pair_of_sums,
-        lambda: (X.clone(), normal(3)),
-        torch.add,
-        (
-            Mistake("db is not summed over the rows", "shape axis", "rows"),
-            Mistake("db in float32", "dtype", "dtype"),
-        ),
-        {"backward": pair_of_sums_backward},
-    ),
 ]

@@ -10,7 +10,7 @@ WORDS = {
     "term": r"constant|path|\bterm|summand|statistic|detach|left out|omitted|dropped|projection|incomplete|does not depend",
     "mean": r"mean|centr|center|projection|average",
     "projection": r"projection|projected|inner product|component|orthogonal",
-    "factor": r"factor|times the|scale[ds]?\b|multipl",
+    "factor": r"(?<!best )factor|times the|scale[ds]?\b|multipl",
     "count": r"factor N|averag|\bmean\b|1 ?/ ?n|number of|count|\bsize",
     "sign": r"\bsign|negat|minus",
     "zero": r"\bzero|it is 0|detach|not passed|no gradient|\bnone\b|never reaches",
