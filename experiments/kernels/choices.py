@@ -95,7 +95,6 @@ KERNELS = [
             Bug("along the last axis", "axis", rowwise_max),
             Bug("u ignored", "upstream", lambda x, u: amax_rule(x, torch.ones_like(u))),
         ],
-        kinks=True,
     ),
     Kernel(
         "minimum",
@@ -109,6 +108,5 @@ KERNELS = [
             Bug("nothing to equals", "zero mask branch", partial(minimum_rule, equal=0.0)),
             Bug("db is not given", "zero", changed(minimum_rule, 1, lambda g, *_: 0 * g)),
         ],
-        kinks=True,
     ),
 ]

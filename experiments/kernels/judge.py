@@ -131,6 +131,17 @@ def listing(judgements: list[Judgement], held: bool) -> str:
     return "\n".join(lines)
 
 
+def by_cause(judgements: list[Judgement]) -> str:
+    """For each cause, the first of a bug's, how many of the kept bugs with it are named, misnamed and not named."""
+    counts: dict[str, list[str]] = {}
+    for j in judgements:
+        if j.bug and not held_out(j.kernel):
+            counts.setdefault(j.causes.split()[0], []).append(j.naming if j.verdict == "wrong" else "missed")
+    hows = ("right", "misnamed", "none", "missed")
+    lines = [f"{cause:12}" + ", ".join(f"{n} {how}" for how in hows if (n := of.count(how))) for cause, of in counts.items()]
+    return "\n".join(sorted(lines))
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -140,10 +151,14 @@ def main() -> None:
     parser.add_argument("--held-out", action="store_true", help="lists the held-out bugs too")
     parser.add_argument("--seed", type=int, default=0, help="of the inputs of the kernels")
     options = parser.parse_args()
+    if unknown := set(options.names) - KERNELS.keys() - CASES.keys():
+        parser.error(f"no kernels: {', '.join(sorted(unknown))}")
     torch.set_num_threads(1)
     kernels, cases = ([name for name in options.names if name in of] for of in (KERNELS, CASES))
     found = [*judge(kernels, pair=options.pair, seed=options.seed)] if kernels or not options.names else []
     found += [*judge_operands(cases)] if cases or not options.names else []
+    if options.bugs:
+        print(by_cause(found))
     for held in [False] * options.bugs + [True] * options.held_out:
         print(listing(found, held))
     print(table(found))

@@ -23,14 +23,13 @@ class Bug(NamedTuple):
 
 
 class Kernel(NamedTuple):
-    """A right kernel and its planted bugs; `kinks` where the point lies on ties, so that conventions differ."""
+    """A right kernel and its planted bugs."""
 
     name: str
     forward: Callable[..., Tensor]
     rule: Rule
     inputs: Callable[[int], Inputs]
     bugs: list[Bug]
-    kinks: bool = False
 
     def function(self, rule: Rule | None = None) -> type[torch.autograd.Function]:
         """The kernel as users have it, with its own rule or another."""

@@ -59,7 +59,7 @@ def cube(mistake: str = "") -> Any:
 
 def squares(mistake: str = "") -> Any:
     """The sum of x^3 / 3 by two kernels, of which the second hands an expanded u to the first."""
-    product = cube("contiguous" if mistake == "contiguous" else "")
+    product = cube()
     total = saving(lambda x: x.sum(), lambda x, u: u.expand(x.shape))
     return lambda x: total.apply(product.apply(x))
 
@@ -83,9 +83,6 @@ def in_place(mistake: str = "") -> Any:
     """Writes e^x into x, a copy."""
 
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        if mistake == "unmarked":
-            ctx.save_for_backward(x)
-            return x.exp()
         x.exp_()
         ctx.mark_dirty(x)
         ctx.save_for_backward(x)

@@ -41,8 +41,6 @@ def pair_of_sums_backward(residuals: Any, u: Tensor) -> Any:
 
 
 X = normal(4, 3)
-
-
 CASES = [
     Case(
         "straight_through",

@@ -4,7 +4,7 @@ import torch
 import funcnn as fn
 from experiments.bugs.subject import relative_error
 from experiments.kernels.corpus import KERNELS
-from experiments.kernels.judge import judge, judged, listing, table
+from experiments.kernels.judge import by_cause, judge, judged, listing, table
 from experiments.kernels.kernel import padded
 from experiments.kernels.names import NAMES, held_out
 from experiments.kernels.words import WORDS, named
@@ -72,6 +72,12 @@ def test_the_judge_reads_reports():
     assert row.replace("|", "").split()[-11:-2] == ["3", "3", "0", "1", "1", "1", "1", "0", "1"]
     assert "misnamed tile: axis (axis)" in listing([*found, refused], held_out("tile"))
     assert listing(found, not held_out("tile")) == ""
+    told = by_cause([j._replace(kernel=next(name for name in NAMES if not held_out(name))) for j in found])
+    assert [line.split() for line in told.splitlines()] == [
+        ["axis", "1", "misnamed"],
+        ["factor", "1", "none"],
+        ["sign", "1", "right"],
+    ]
 
 
 def test_the_judge_hands_out_functions_and_pairs():
