@@ -1,7 +1,8 @@
-"""Causes in words: what a report may call a mistake, as patterns for its cause and its sentence, written before reading any.
+"""Causes in words: what a report may call a mistake, as patterns for its cause and its sentence.
 
 A bug lists those of these keys that are true of it. The words are those of the mistake and not of the checker: whoever says
-"the mean is held constant" or "a path is missing" of a layer norm without its statistics has named it.
+"the mean is held constant" or "a path is missing" of a layer norm without its statistics has named it. They were
+written from the descriptions of the bugs, not from reports.
 """
 
 import re
