@@ -1,0 +1,49 @@
+"""All kernels by name, and all cases."""
+
+from experiments.kernels import (
+    algebra,
+    arguments,
+    attentions,
+    choices,
+    contrasts,
+    convolutions,
+    gates,
+    indexing,
+    layouts,
+    losses,
+    masks,
+    memory,
+    metrics,
+    norms,
+    outputs,
+    pairs,
+    precisions,
+    recurrent,
+    rotary,
+    scans,
+    softmaxes,
+)
+from experiments.kernels.kernel import Kernel
+from experiments.kernels.operands import Case
+
+FILES = (
+    norms,
+    softmaxes,
+    attentions,
+    rotary,
+    convolutions,
+    scans,
+    recurrent,
+    losses,
+    contrasts,
+    indexing,
+    algebra,
+    gates,
+    metrics,
+    layouts,
+    choices,
+)
+KERNELS: dict[str, Kernel] = {kernel.name: kernel for file in FILES for kernel in file.KERNELS}
+CASES: dict[str, Case] = {
+    case.name: case for file in (arguments, masks, outputs, pairs, memory, precisions) for case in file.CASES
+}
