@@ -61,9 +61,9 @@ class Report:
         if not (self.leaves or self.trials):
             return "\n".join(self.remarks)
         shown = self.leaves | {name: trial for name, trial in self.trials.items() if trial.verdict != "ok"}
-        width = max(
-            map(len, shown),
-        )
+        if not shown:
+            return "\n".join([f"nothing is wrong in {len(self.trials)} trials", *self.remarks])
+        width = max(map(len, shown))
         lines = [f"{'':{width}}  verdict     error    allowed  worst at"]
         for name, found in shown.items():
             where = list(found.worst_index) if found.verdict != "ok" and found.worst_index else ""

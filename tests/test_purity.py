@@ -88,6 +88,10 @@ CALLS = {
     "check": (lambda params, batch: str(fn.check(fn.explicit(OBJECTIVE), params, batch)), (PARAMS, BATCH)),
     "check of a mistake": (lambda params, batch: str(fn.check(doubled, params, batch)), (PARAMS, BATCH)),
     "check_vjp": (lambda params, x: str(fn.check_vjp(fn.mlp([4, 3, 2]), (params, x))), (PARAMS, X)),
+    "audit": (
+        lambda x, dy: str(fn.audit(lambda rule: fn.tree.leaves(rule((), x))[0].sum() > 0, lambda _, u: dy * u)),
+        (X, X),
+    ),
     "laws": (lambda params, x: str(fn.laws(fn.mlp([4, 3, 2]), params, x)), (PARAMS, X)),
     "jacobian": (lambda params, x: fn.jacobian(fn.mlp([4, 3, 2]), params, x), (PARAMS, X)),
     "assert_gradients": (lambda params, batch: fn.assert_gradients(fn.func_grad(OBJECTIVE), params, batch), (PARAMS, BATCH)),
