@@ -21,8 +21,8 @@ import torch
 from .. import kernels
 from ..errors import InputError, called, check_seed, describe
 from ..report import Finding, Report
-from .planted import MISTAKES, alone
 from .audited import Plant, subject_of
+from .planted import MISTAKES, alone
 
 ALONE = 16  # gradients that are made wrong one by one
 PLACE = "test(rule)"
