@@ -31,9 +31,9 @@ def cross_entropy_rule(
     return v * (x.softmax(axis) - hot * target) / n
 
 
-def ignoring_rule(x: Tensor, t: Tensor, v: Tensor, n: float = 4, keep: bool = True, at: int = 0) -> Tensor:
-    """An ignored label is replaced by `at` and its row by 0."""
-    g = cross_entropy_rule(x, torch.where(t < 0, at, t), v, n)
+def ignoring_rule(x: Tensor, t: Tensor, v: Tensor, n: float = 0, keep: bool = True, at: int = 0) -> Tensor:
+    """An ignored label is replaced by `at` and its row by 0; n is the number of the others where it is not given."""
+    g = cross_entropy_rule(x, torch.where(t < 0, at, t), v, n or int((t >= 0).sum()))
     return g * (t >= 0)[:, None] if keep else g
 
 

@@ -29,6 +29,8 @@ from .thresholds import LIMITS
 from .trials import attempt, copied, quoted
 
 Cotangents = list[Tensor | None]
+KEPT = "an output that is kept changes when the function is used again: it hands out a buffer of its own"
+LOWER = (torch.float32, torch.float16, torch.bfloat16)
 LAYOUTS = ("transposed", "channels last", "sliced", "expanded")
 
 
@@ -40,7 +42,20 @@ def attacks(contraction: Contraction, generator: torch.Generator, allowed: float
     only_rounding = [scale if scale == math.inf else 0.0 for scale in scales]
     for name, way, cause, sentence in _uses(c):
         found[name] = _same(partial(way, c), own, only_rounding, allowed, cause, sentence)
+    found["kept output"] = _same(partial(_kept_output, c), c.outputs(copied(c.params)), [], allowed, "stale", KEPT)
+    found["dtype"] = _dtype(c, allowed)
     return found
+
+
+def _dtype(c: Contraction, allowed: float) -> Finding:
+    """Whether each gradient has the dtype of its operand."""
+    given = c.rule.gradient(c.whole(copied(c.params)), copied(c.u))
+    for i in c.own:
+        grad, leaf = given[i], c.operands[i]
+        if grad is not None and grad.dtype != leaf.dtype:
+            sentence = f"the gradient of {c.paths[i]} is {grad.dtype}, the input itself {leaf.dtype}"
+            return Finding("wrong", math.inf, allowed, cause="dtype", diagnosis=sentence)
+    return Finding("ok", 0.0, allowed)
 
 
 def _scales(c: Contraction, own: Leaves) -> list[float]:
@@ -112,7 +127,7 @@ def _uses(contraction: Contraction) -> Iterator[tuple[str, Callable[[Contraction
 
 
 def _after_another_forward(c: Contraction) -> Leaves:
-    return c.own_pull(meanwhile=lambda: attempt(c.value, rounded(c.params, LIMITS.elsewhere)))
+    return c.own_pull(meanwhile=lambda: attempt(c.pull, rounded(c.params, LIMITS.elsewhere), copied(c.u)))
 
 
 def _second(c: Contraction) -> Leaves:
@@ -122,6 +137,12 @@ def _second(c: Contraction) -> Leaves:
 def _kept(c: Contraction) -> Leaves:
     first = c.own_pull()
     c.pull(copied(c.params), copied(c.v))
+    return first
+
+
+def _kept_output(c: Contraction) -> Leaves:
+    first = c.outputs(copied(c.params))
+    attempt(c.outputs, rounded(c.params, LIMITS.elsewhere))
     return first
 
 
@@ -156,7 +177,7 @@ def refused(error: Exception, allowed: float, cause: str = "raises") -> Finding:
 def _distance(found: Leaves, expected: Leaves, least: list[float]) -> float:
     """The largest |g - p| / max(|g|, |p|, least) of a leaf."""
     errors = [0.0]
-    for x, y, size in zip(found, expected, least, strict=True):
+    for x, y, size in zip(found, expected, least or [0.0] * len(found), strict=True):
         error, own = relative_error(x.double(), y.double()), max(_norm([x]), _norm([y]))
         errors.append(error if error == math.inf or own >= size else error * own / size)
     return max(errors)
@@ -186,11 +207,18 @@ def _sums_up(
     if distance <= allowed:
         return Finding("ok", distance, allowed)
     sentence = "a pullback is linear in the cotangent, and this one is not"
+    low = next((dtype for dtype in LOWER if _of_size(distance, torch.finfo(dtype).eps)), None)
+    if cause == "linearity" and low is not None and all(leaf.dtype == torch.float64 for leaf in c.params):
+        cause, sentence = "precision", f"the backward is not linear by what rounding to {low} does: it computes in that"
     if cause == "strides":
         sentence = f"with strides {strides[0]} in memory the same numbers give another gradient"
     if name == "outputs alone":
         cause, sentence = "unused output", "where an output is used by nobody, the gradients of the others are others"
     return Finding("wrong", distance, allowed, cause=cause, diagnosis=sentence)
+
+
+def _of_size(distance: float, eps: float) -> bool:
+    return eps / 16 <= distance <= 4 * eps
 
 
 def adjoint(c: Contraction, value: Callable[[Leaves], Tensor], generator: torch.Generator, allowed: float) -> Finding:

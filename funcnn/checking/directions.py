@@ -32,7 +32,7 @@ from .thresholds import LIMITS
 def screened(case: Case) -> float:
     """The error of a leaf in 8 directions, by differences of one step: a share of the gradient."""
     leaf = case.leaf
-    h = LIMITS.step * max(1.0, leaf.abs().max().item())
+    h = LIMITS.step * max(1.0, leaf.abs().max().item() if leaf.numel() else 1.0)
     slopes: list[float] = []
     misses: list[float] = []
     for z in directions(case, LIMITS.directions if case.large else 1, 1 if case.large else LIMITS.directions):

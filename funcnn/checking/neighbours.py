@@ -56,7 +56,8 @@ def kinks_nearby(case: Case, settled: Callable[[Case], Case]) -> Case:
 def _bound_by_sums(kink: Case) -> Case:
     """A kink as it is, unless its entries, each for itself between its bounds, break a sum that all neighbours keep.
 
-    Asked of a rule by itself alone: in a network the kinks of one layer move with those of another.
+    Such a sum may be over all leaves. Asked of a rule by itself alone: in a network the kinks of one layer move with those
+    of another.
     """
     if kink.surface.subject.rows is None:
         return kink
@@ -65,30 +66,29 @@ def _bound_by_sums(kink: Case) -> Case:
         if pairs == LIMITS.most_pairs:
             return kink
         pairs *= 2
-        whole, values = _neighbours(kink, pairs, alone=True)
+        params = kink.surface.subject.params
+        near = [neighbour for seed in range(pairs) for neighbour in _pair(params, LIMITS.near, seed)]
+        here, values = _all(kink, params), torch.stack([torch.cat(_all(kink, one)) for one in near])
         mean = values.mean(0)
-        differences, own = (values - mean).reshape(len(values), -1), (whole - mean).flatten()
+        differences, own = values - mean, torch.cat(here) - mean
         _, sizes, directions = torch.linalg.svd(differences, full_matrices=False)
-        slack = max(kink.allowed, 100 * LIMITS.near) * values.reshape(len(values), -1).norm(dim=1).max()
+        slack = max(kink.allowed, 100 * LIMITS.near) * values.norm(dim=1).max()
         kinks = int((sizes > slack).sum())
         if not kinks:
             return kink
-    left = own - directions[:kinks].T @ (directions[:kinks] @ own)
+    left = (own - directions[:kinks].T @ (directions[:kinks] @ own)).split([len(leaf) for leaf in here])[kink.position]
     if left.norm() <= slack:
         return kink
+    whole = here[kink.position].reshape(kink.leaf.shape)
     r = whole - left.reshape(whole.shape)
     found = replace(kink.verdict, verdict="wrong", error=relative_error(whole, r), worst_index=worst_index(whole, r))
     return replace(kink, g=whole, r=r, finding=found)
 
 
-def _neighbours(case: Case, pairs: int, alone: bool = False) -> tuple[Tensor, Tensor]:
-    """The leaf of the claimed gradient at the point, and where all parameters are moved a little, or that leaf alone."""
+def _neighbours(case: Case, pairs: int) -> tuple[Tensor, Tensor]:
+    """The leaf of the claimed gradient at the point, and where all parameters are moved a little."""
     params = case.surface.subject.params
-    leaves, unflatten = tree.flatten(params)
     near = [neighbour for seed in range(pairs) for neighbour in _pair(params, LIMITS.near, seed)]
-    if alone:
-        moved = [tree.leaves(neighbour)[case.position] for neighbour in near]
-        near = [unflatten([*leaves[: case.position], leaf, *leaves[case.position + 1 :]]) for leaf in moved]
     return _leaf(case, params), torch.stack([_leaf(case, neighbour) for neighbour in near])
 
 
@@ -108,7 +108,11 @@ def _pair(params: Params, distance: float, seed: int) -> tuple[Params, Params]:
 
 def _leaf(case: Case, params: Params) -> Tensor:
     """The leaf of the claimed gradient at other parameters."""
+    return _all(case, params)[case.position].reshape(case.leaf.shape)
+
+
+def _all(case: Case, params: Params) -> list[Tensor]:
+    """All leaves of it, each in one row."""
     subject = case.surface.subject
     grads: Params = subject.claimed.value_and_grad(*copied((params, subject.batch)))[1]
-    leaf: Tensor = tree.leaves(grads)[case.position].detach().double()
-    return leaf
+    return [leaf.detach().double().flatten() for leaf in tree.leaves(grads)]

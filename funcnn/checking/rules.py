@@ -6,6 +6,7 @@ complex numbers may have a gradient. Outputs are the leaves of y that are. A com
 
 import inspect
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -18,7 +19,7 @@ from ..errors import InputError, called, check_pair, describe
 from ..report import Finding
 from ..types import Layer, Loss, Tree
 from .formula import Swap
-from .trials import copied, untouched
+from .trials import copied, same_bits, untouched
 
 FORMS = "forward and backward, a Layer, a Loss, or a torch.autograd.Function"
 Operands = list[Any]
@@ -181,7 +182,14 @@ def _taped(function: Callable[..., Any], inputs: tuple[Tree, ...]) -> Rule:
             return pulled(y, own, u, keep=True), pulled(y, own, [x.clone() for x in u], keep=False)
 
     def hands_off(operands: Operands, u: list[Tensor]) -> Finding:
-        return untouched(lambda *u: gradient(copied(operands), u), *u, names=_cotangents(u))[1]
+        with torch.inference_mode(False), torch.enable_grad():
+            y, own = run(operands, None, tuple)
+            before = copied([leaf if leaf is None else leaf.detach() for leaf in own])
+            finding = untouched(lambda *u: pulled(y, own, u, keep=True), *u, names=_cotangents(u))[1]
+        if finding.verdict == "ok" and not same_bits(before, [leaf if leaf is None else leaf.detach() for leaf in own]):
+            sentence = "the backward writes into the inputs: who passed them in has other numbers now"
+            return Finding("wrong", math.inf, cause="mutation", diagnosis=sentence)
+        return finding
 
     return Rule(outputs, lambda operands: _names(whole(operands)), gradient, twice, hands_off)
 
