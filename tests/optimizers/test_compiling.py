@@ -117,7 +117,7 @@ def test_a_scan_refuses_what_is_not_stacked(batches, compilations):
 
 
 def test_large_products_in_float32_keep_their_accuracy(monkeypatch):
-    monkeypatch.setattr(kernels, "onednn_is_better", torch.backends.mkldnn.is_available)
+    monkeypatch.setattr(kernels, "zen", lambda: 5 * torch.backends.mkldnn.is_available())
     layer = fn.mlp((128, 128, 10))
     step_fn = fn.explicit(fn.supervised(layer, fn.softmax_cross_entropy()))
     params, batch = layer.init(seeded(), dtype=torch.float32), (normal(128, 128, dtype=torch.float32), labels(128, 10))
