@@ -3,11 +3,11 @@
 Products: torch's float32 matmul is MKL's, which leaves the wide vectors of other makers' processors unused. On AMD's Zen 5
 it reaches 105 GFLOP/s a core, where oneDNN, inside the same torch, reaches 210 to 230 with the same accuracy (relative error
 below 1e-6 at K = 784); on Zen 4, whose vectors are half as wide, both reach 100 to 110, and from 2^25 multiplications on
-oneDNN takes 0.92 to 0.96 of MKL's time if A lies row by row: a turned one it copies, which costs what it gains. Torch offers
-oneDNN's product only as `torch.ops.mkldnn._linear_pointwise`, made for inference: it knows neither autograd nor vmap. Explicit
-gradients need neither. So there oneDNN serves where nobody is watching: a plain float32 product on the CPU outside every
-transform, large enough to repay its overhead of about 10 us. What the processor is decides, never a measurement: two runs of
-one seed give the same bits.
+oneDNN takes 0.92 to 0.96 of MKL's time if A lies row by row (one that does not it copies, which costs what it gains). Torch
+offers oneDNN's product only as `torch.ops.mkldnn._linear_pointwise`, made for inference: it knows neither autograd nor vmap.
+Explicit gradients need neither. So there oneDNN serves where nobody is watching: a plain float32 product on the CPU outside
+every transform, large enough to repay its overhead of about 10 us. What the processor is decides, never a measurement: two
+runs of one seed give the same bits.
 
 A compiled step calls the same kernel under a name of our own: Inductor knows oneDNN's only for constant weights.
 
