@@ -79,8 +79,7 @@ def _onednn_serves(a: Tensor, b: Tensor) -> bool:
 def _onednn_is_sooner(a: Tensor, b: Tensor) -> bool:
     if zen() != 4:
         return zen() > 4
-    # A compiled step writes A row by row to begin with, see _linear.
-    return a.numel() * b.shape[1] >= LARGE_ON_ZEN_4 and (a.is_contiguous() or isinstance(a, FakeTensor))
+    return a.is_contiguous() and a.numel() * b.shape[1] >= LARGE_ON_ZEN_4
 
 
 def _needs_tape(x: Tensor) -> bool:
