@@ -11,7 +11,6 @@ from torch import Generator, Tensor
 from . import tree
 from .errors import InputError, check_batch, check_count, check_generator, describe
 from .loop import train
-from .providers.doors import lifted
 from .types import Batch, Params, State
 
 if TYPE_CHECKING:
@@ -96,14 +95,13 @@ def fit(
     if evaluate is not None and not callable(evaluate):
         raise InputError("evaluate", describe(evaluate), "a function of the parameters")
     minibatches(data, batch_size, generator=generator)  # refuses bad data before the first step
-    provider: Any = lifted(step_fn)  # one for all epochs: it is what a compiled optimizer compiles for
     state: State = None
     losses: list[Tensor] = []
     epoch_ends: list[int] = []
     evaluations: dict[str, list[float]] = {}
     for _ in rounds:
         batches = minibatches(data, batch_size, generator=generator)
-        for step in train(provider, optimizer_fn, params, batches, state=state):
+        for step in train(step_fn, optimizer_fn, params, batches, state=state):
             params, state, value = step
             losses.append(value)
         epoch_ends.append(len(losses))

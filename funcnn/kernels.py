@@ -2,11 +2,12 @@
 
 Products: torch's float32 matmul is MKL's, which leaves the wide vectors of other makers' processors unused. On AMD's Zen 5
 it reaches 105 GFLOP/s a core, where oneDNN, inside the same torch, reaches 210 to 230 with the same accuracy (relative error
-below 1e-6 at K = 784); on Zen 4, whose vectors are half as wide, both reach 100 to 110. Torch offers oneDNN's product only
-as `torch.ops.mkldnn._linear_pointwise`, made for inference: it knows neither autograd nor vmap. Explicit gradients need
-neither. So from Zen 5 on oneDNN serves where nobody is watching: a plain float32 product on the CPU outside every
-transform, large enough to repay its overhead of about 10 us. What the processor is decides, never a measurement: two runs of
-one seed give the same bits.
+below 1e-6 at K = 784); on Zen 4, whose vectors are half as wide, both reach 100 to 110, and from 2^25 multiplications on
+oneDNN takes 0.92 to 0.96 of MKL's time if A lies row by row (one that does not it copies, which costs what it gains). Torch
+offers oneDNN's product only as `torch.ops.mkldnn._linear_pointwise`, made for inference: it knows neither autograd nor vmap.
+Explicit gradients need neither. So there oneDNN serves where nobody is watching: a plain float32 product on the CPU outside
+every transform, large enough to repay its overhead of about 10 us. What the processor is decides, never a measurement: two
+runs of one seed give the same bits.
 
 A compiled step calls the same kernel under a name of our own: Inductor knows oneDNN's only for constant weights.
 
@@ -35,7 +36,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd import forward_ad
 
 LARGE = 2**21  # multiplications: below, the overhead of oneDNN costs more than its speed saves
-ZEN_5 = 26
+LARGE_ON_ZEN_4 = 2**25
 SMALL = 2**24  # M K K H of a product that is not so large or narrow, which is told sooner
 NARROW = 8  # a side shorter than this makes the product one of vectors, which only memory limits
 
@@ -71,8 +72,14 @@ def _onednn_serves(a: Tensor, b: Tensor) -> bool:
         and not _needs_tape(b)
         and not torch._C._are_functorch_transforms_active()
         and forward_ad._current_level < 0
-        and onednn_is_better()
+        and _onednn_is_sooner(a, b)
     )
+
+
+def _onednn_is_sooner(a: Tensor, b: Tensor) -> bool:
+    if zen() != 4:
+        return zen() > 4
+    return a.is_contiguous() and a.numel() * b.shape[1] >= LARGE_ON_ZEN_4
 
 
 def _needs_tape(x: Tensor) -> bool:
@@ -80,16 +87,18 @@ def _needs_tape(x: Tensor) -> bool:
 
 
 @cache
-def onednn_is_better() -> bool:
-    """Whether torch has oneDNN beside MKL, and the processor is an AMD of family 26 (Zen 5) or later."""
+def zen() -> int:
+    """4 on AMD's Zen 4, 5 from Zen 5 on; 0 on any other processor, and where torch has not both oneDNN and MKL."""
     if not (torch.backends.mkldnn.is_available() and torch.backends.mkl.is_available()):
-        return False
+        return 0
     try:
         processor = Path("/proc/cpuinfo").read_text(errors="replace")
     except OSError:
         processor = platform.processor()  # Windows: "AMD64 Family 26 Model 68 Stepping 0, AuthenticAMD"
-    family = re.search(r"family\s*:?\s*(\d+)", processor, re.IGNORECASE)
-    return "AuthenticAMD" in processor and family is not None and int(family[1]) >= ZEN_5
+    found = re.search(r"family\s*:?\s*(\d+)", processor, re.IGNORECASE)
+    family = int(found[1]) if found and "AuthenticAMD" in processor else 0
+    # Zen 3 is of the same family as Zen 4, and has no AVX-512.
+    return 5 if family > 25 else 4 if family == 25 and torch.backends.cpu.get_cpu_capability() == "AVX512" else 0
 
 
 def _onednn(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:

@@ -42,7 +42,7 @@ def onednn(monkeypatch):
         calls.append(x.shape)
         return original(x, w, b)
 
-    monkeypatch.setattr(kernels, "onednn_is_better", torch.backends.mkldnn.is_available)
+    monkeypatch.setattr(kernels, "zen", lambda: 5 * torch.backends.mkldnn.is_available())
     monkeypatch.setattr(kernels, "_onednn", spy)
     return calls
 
@@ -120,55 +120,75 @@ def test_wherever_somebody_differentiates_the_product_is_plain(onednn):
     assert not onednn
 
 
-# name: (what /proc/cpuinfo says, whether oneDNN is the better choice)
+# name: (what /proc/cpuinfo says, the generation of Zen where oneDNN has something better, on a processor with AVX-512)
 PROCESSORS = {
-    "Zen 3 and 4": ("processor\t: 0\nvendor_id\t: AuthenticAMD\ncpu family\t: 25\nmodel\t\t: 97\n", False),
-    "Zen 5": ("processor\t: 0\nvendor_id\t: AuthenticAMD\ncpu family\t: 26\nmodel\t\t: 2\n", True),
-    "after Zen 5": ("processor\t: 0\nvendor_id\t: AuthenticAMD\ncpu family\t: 27\n", True),
-    "Intel": ("processor\t: 0\nvendor_id\t: GenuineIntel\ncpu family\t: 6\nmodel\t\t: 143\n", False),
-    "Intel of a later family": ("processor\t: 0\nvendor_id\t: GenuineIntel\ncpu family\t: 26\n", False),
-    "ARM": ("processor\t: 0\nBogoMIPS\t: 50.00\nCPU implementer\t: 0x41\nCPU architecture: 8\n", False),
-    "a broken byte": ("vendor_id\t: AuthenticAMD\nmodel name\t: \udcff\ncpu family\t: 26\n", True),
-    "nothing": ("", False),
+    "Zen 4": ("processor\t: 0\nvendor_id\t: AuthenticAMD\ncpu family\t: 25\nmodel\t\t: 97\n", 4),
+    "Zen 5": ("processor\t: 0\nvendor_id\t: AuthenticAMD\ncpu family\t: 26\nmodel\t\t: 2\n", 5),
+    "after Zen 5": ("processor\t: 0\nvendor_id\t: AuthenticAMD\ncpu family\t: 27\n", 5),
+    "Intel": ("processor\t: 0\nvendor_id\t: GenuineIntel\ncpu family\t: 6\nmodel\t\t: 143\n", 0),
+    "Intel of a later family": ("processor\t: 0\nvendor_id\t: GenuineIntel\ncpu family\t: 26\n", 0),
+    "ARM": ("processor\t: 0\nBogoMIPS\t: 50.00\nCPU implementer\t: 0x41\nCPU architecture: 8\n", 0),
+    "a broken byte": ("vendor_id\t: AuthenticAMD\nmodel name\t: \udcff\ncpu family\t: 26\n", 5),
+    "nothing": ("", 0),
 }
 
 
 @pytest.fixture
 def with_both(monkeypatch):
-    """A torch that was built with oneDNN and MKL."""
+    """A torch that was built with oneDNN and MKL, on a processor with AVX-512."""
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
     monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
-    return kernels.onednn_is_better.__wrapped__
+    return kernels.zen.__wrapped__
 
 
 @pytest.mark.parametrize("name", PROCESSORS)
 def test_the_product_is_chosen_by_what_the_processor_is(name, with_both, monkeypatch, tmp_path):
-    text, better = PROCESSORS[name]
+    text, generation = PROCESSORS[name]
     (tmp_path / "cpuinfo").write_text(text, errors="surrogateescape")
     monkeypatch.setattr(kernels, "Path", lambda path: {"/proc/cpuinfo": tmp_path / "cpuinfo"}[path])
-    assert with_both() == better
+    assert with_both() == generation
 
 
 @pytest.mark.parametrize(
-    ("processor", "better"),
+    ("processor", "generation"),
     [
-        ("AMD64 Family 26 Model 68 Stepping 0, AuthenticAMD", True),
-        ("AMD64 Family 25 Model 97 Stepping 2, AuthenticAMD", False),
-        ("Intel64 Family 6 Model 143 Stepping 8, GenuineIntel", False),
-        ("arm", False),
-        ("", False),
+        ("AMD64 Family 26 Model 68 Stepping 0, AuthenticAMD", 5),
+        ("AMD64 Family 25 Model 97 Stepping 2, AuthenticAMD", 4),
+        ("Intel64 Family 6 Model 143 Stepping 8, GenuineIntel", 0),
+        ("arm", 0),
+        ("", 0),
     ],
 )
-def test_where_there_is_no_proc_the_platform_is_asked(processor, better, with_both, monkeypatch, tmp_path):
+def test_where_there_is_no_proc_the_platform_is_asked(processor, generation, with_both, monkeypatch, tmp_path):
     monkeypatch.setattr(kernels, "Path", lambda path: tmp_path / "missing")
     monkeypatch.setattr(kernels.platform, "processor", lambda: processor)
-    assert with_both() == better
+    assert with_both() == generation
+
+
+def test_zen_3_is_of_the_family_of_zen_4_and_has_not_its_vectors(with_both, monkeypatch, tmp_path):
+    (tmp_path / "cpuinfo").write_text(PROCESSORS["Zen 4"][0])
+    monkeypatch.setattr(kernels, "Path", lambda path: tmp_path / "cpuinfo")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    assert with_both() == 0
+
+
+@pytest.mark.parametrize("generation", [0, 4, 5])
+def test_on_zen_4_onednn_serves_what_is_larger_and_lies_row_by_row(generation, onednn, monkeypatch):
+    monkeypatch.setattr(kernels, "zen", lambda: generation)
+    monkeypatch.setattr(kernels, "LARGE_ON_ZEN_4", 2 * M * K * H)
+    a, b, _ = matrices()
+    larger = torch.cat([a, a])
+    for given, first in ((larger, 4), (LAYOUTS["columns"](larger), 5), (a, 5)):
+        onednn.clear()
+        kernels.matmul(given, b)
+        assert bool(onednn) == (generation >= first)
 
 
 def test_no_clock_is_asked_and_two_runs_give_the_same_bits(monkeypatch):
     for clock in ("perf_counter", "time", "monotonic", "process_time"):
         monkeypatch.setattr(f"time.{clock}", lambda: pytest.fail("measured"))
-    chosen = [kernels.onednn_is_better.__wrapped__() for _ in range(3)]
+    chosen = [kernels.zen.__wrapped__() for _ in range(3)]
     assert len(set(chosen)) == 1
     a, b, bias = matrices()
     for product in (lambda: kernels.matmul(a, b), lambda: kernels.affine(a, b, bias)):
@@ -177,7 +197,7 @@ def test_no_clock_is_asked_and_two_runs_give_the_same_bits(monkeypatch):
 
 def test_without_onednn_the_products_are_plain(monkeypatch):
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
-    monkeypatch.setattr(kernels, "onednn_is_better", kernels.onednn_is_better.__wrapped__)
+    monkeypatch.setattr(kernels, "zen", kernels.zen.__wrapped__)
     a, b, bias = matrices()
     assert torch.equal(kernels.matmul(a, b), a @ b)
     assert torch.equal(kernels.affine(a, b, bias), torch.addmm(bias, a, b))
@@ -207,7 +227,7 @@ def test_a_large_network_trains_alike_with_either_product(onednn, monkeypatch):
     batch = normal(M, K, dtype=torch.float32), torch.arange(M) % 10
     steps = fn.train(fn.explicit(fn.supervised(layer, fn.softmax_cross_entropy())), fn.sgd(0.5), params, [batch] * 5)
     fast = [step.params for step in steps]
-    monkeypatch.setattr(kernels, "onednn_is_better", lambda: False)
+    monkeypatch.setattr(kernels, "zen", lambda: 0)
     steps = fn.train(fn.explicit(fn.supervised(layer, fn.softmax_cross_entropy())), fn.sgd(0.5), params, [batch] * 5)
     for one, other in zip(fast, (step.params for step in steps), strict=True):
         assert_close(one, other, 1e-6)

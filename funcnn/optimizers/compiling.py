@@ -12,19 +12,24 @@ with the step, and a compiled optimizer is an optimizer.
 
 import warnings
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any, NamedTuple
 
-import optree
 import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from .. import tree
-from ..errors import InputError, check_batch, check_params, describe
-from ..providers.doors import lifted
-from ..types import At, Batch, Optimizer, Params, State, Step, StepFn, Tree
+from ..errors import Flattening, InputError, check_batch, check_params, describe, is_dense
+from ..providers.doors import lifted, origin
+from ..types import At, Batch, Optimizer, Params, State, Step, Tree
+from .products import FORMS
 from .transformations import check_state, lift_optimizer
 
+KIND = attrgetter("shape", "dtype", "device", "requires_grad")
+ON_GPU = {"triton.cudagraphs": True}
+ON_CPU = {"cpp_wrapper": True, "pattern_matcher": False}  # the matcher would make one call of 1 b + X W again
+of_step = Flattening()
 Compiled = Callable[[list[Tensor]], list[Tensor]]
 
 
@@ -60,7 +65,7 @@ def compiled(optimizer_fn: Any) -> Optimizer:
         def whole(params: Params, state: State, batch: Batch) -> Step:
             return optimizer.step(At(at.step_fn, batch), params, state)
 
-        result: Step = _run(compilations, at.step_fn, whole, optimizer, (params, state, at.batch))
+        result: Step = _run(compilations, origin(at.step_fn), whole, optimizer, (params, state, at.batch))
         return result
 
     return Optimizer(optimizer.init, step)
@@ -101,7 +106,7 @@ def compiled_scan(
 class Compilation(NamedTuple):
     """A compiled step: what it was compiled for, the function of the flat leaves, and what builds the result of its own."""
 
-    step_fn: StepFn
+    step_fn: Any
     signature: Any
     run: Compiled
     unflatten: Callable[[list[Tensor]], Any]
@@ -109,15 +114,14 @@ class Compilation(NamedTuple):
 
 def _run(
     compilations: list[Compilation],
-    step_fn: StepFn,
+    step_fn: Any,
     whole: Callable[..., Any],
     optimizer: Optimizer,
     arguments: tuple[Params, State, Batch],
 ) -> Any:
     """What whole(params, state, batch) returns, by a compilation that fits, or by a new one."""
-    leaves: list[Any]
-    leaves, spec = optree.tree_flatten(arguments, none_is_leaf=True)  # type: ignore[arg-type]
-    signature = (spec, [_layout(x) for x in leaves])
+    leaves, spec = of_step(arguments)
+    signature = (spec, _layouts(leaves))
     for known in compilations:
         if known.step_fn is step_fn and known.signature == signature:
             return known.unflatten(known.run(leaves))
@@ -126,14 +130,17 @@ def _run(
     check_batch(batch)
     check_state(state, optimizer.init(params))
     for leaf in tree.leaves(state):
-        if not isinstance(leaf, Tensor):
-            raise InputError("state", describe(leaf), "tensors alone: compiled code would go on with the first number")
+        if not is_dense(leaf):
+            raise InputError("state", describe(leaf), "dense tensors alone: compiled code would go on with the first number")
     compilations.append(Compilation(step_fn, signature, *_compile(whole, arguments, leaves)))
     return compilations[-1].unflatten(compilations[-1].run(leaves))
 
 
-def _layout(x: Any) -> Any:
-    return (x.shape, x.stride(), x.dtype, x.device, x.requires_grad) if isinstance(x, Tensor) else None
+def _layouts(leaves: list[Any]) -> list[Any] | None:
+    try:
+        return [*map(KIND, leaves), *map(Tensor.stride, leaves)]
+    except (AttributeError, TypeError, RuntimeError):  # no tensor, or a nested or sparse one: the checks say which
+        return None
 
 
 def _compile(
@@ -152,8 +159,9 @@ def _compile(
                 raise InputError(path, describe(leaf), "a tensor: compiled code would go on with the first number")
         return results
 
+    on_gpu = any(leaf.is_cuda for leaf in leaves)
     try:
-        graph = make_fx(flat, tracing_mode="fake")(*leaves)
+        graph = make_fx(flat, None if on_gpu else FORMS, tracing_mode="fake")(*leaves)
     except InputError:
         raise
     except Exception as error:
@@ -162,15 +170,12 @@ def _compile(
     (unflatten,) = unflatten_result
     tracked = any(leaf.requires_grad for leaf in leaves)
     try:
-        function = torch._inductor.compile(graph, [leaf.detach() for leaf in leaves], options=_options(leaves))
+        function = torch._inductor.compile(graph, [leaf.detach() for leaf in leaves], options=ON_GPU if on_gpu else ON_CPU)
     except Exception as error:
         if not _lacks_compiler(error):
             raise
-        warnings.warn(
-            "compiled: no C++ compiler was found, so the step runs eagerly; install one, such as g++", stacklevel=5
-        )
+        warnings.warn("compiled: found no C++ compiler, so the step runs eagerly; install one, such as g++", stacklevel=5)
         return (lambda leaves: flat(*leaves)), unflatten
-    on_gpu = any(leaf.is_cuda for leaf in leaves)
 
     def run(leaves: list[Tensor]) -> list[Tensor]:
         try:
@@ -178,16 +183,10 @@ def _compile(
         except RuntimeError as error:
             reason = str(error).splitlines()[0].rsplit(", ", 1)[-1]
             raise InputError("batch", f"values that the compiled step refuses ({reason})", "labels in range") from None
-        # CUDA graphs write their results to the same memory at each run: what the caller keeps must be a copy.
+        # CUDA graphs write to the same memory at each run: what the caller keeps must be a copy.
         return [x.clone() for x in results] if on_gpu else results
 
     return run, unflatten
-
-
-def _options(leaves: list[Tensor]) -> dict[str, Any]:
-    if any(leaf.is_cuda for leaf in leaves):
-        return {"triton.cudagraphs": True}
-    return {"cpp_wrapper": True}
 
 
 def _lacks_compiler(error: BaseException | None) -> bool:

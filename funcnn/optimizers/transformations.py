@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import tree
-from ..errors import InputError, check_like, check_number, check_pair, check_params, describe
+from ..errors import InputError, check_like, check_number, check_pair, check_params, describe, is_dense
 from ..types import At, Optimizer, Params, State, Step, Transformation
 
 
@@ -185,7 +185,7 @@ def check_state(state: State, start: State) -> None:
     if state is None:
         return
     (found, spec), (needed, needed_spec) = (optree.tree_flatten(tree_, none_is_leaf=True) for tree_ in (state, start))
-    shapes, needed_shapes = ([getattr(leaf, "shape", None) for leaf in leaves] for leaves in (found, needed))
+    shapes, needed_shapes = ([leaf.shape if is_dense(leaf) else None for leaf in leaves] for leaves in (found, needed))
     if spec != needed_spec or shapes != needed_shapes:
         raise InputError(
             "state", f"{spec} of {shapes}", f"that of this optimizer for these parameters, {needed_spec} of {needed_shapes}"

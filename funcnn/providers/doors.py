@@ -52,6 +52,26 @@ class Gradient(NamedTuple):
         return f"{self.provider}({name(self.value)})"
 
 
+class Lifted(NamedTuple):
+    """A plain function (params, batch) -> (value, grads), with results that are looked at."""
+
+    function: Callable[[Params, Batch], Any]
+    place: str
+
+    def __call__(self, params: Params, batch: Batch) -> tuple[Tensor, Params]:
+        """(value, grads)."""
+        place = f"{self.place}(params, batch)"
+        return fitting(place, called(place, self.function, params, batch), params)
+
+    def value(self, params: Params, batch: Batch) -> Tensor:
+        """The value alone, which is not to be had without the gradient."""
+        return self(params, batch)[0]
+
+    def __repr__(self) -> str:
+        """What was lifted."""
+        return name(self.function)
+
+
 def provider(name: str, objective: Objective, gradient: Callable[[ValueFn], GradientFn]) -> StepFn:
     """The StepFn of an objective and of a rule that makes a gradient of its value."""
     check_objective(objective)
@@ -78,12 +98,14 @@ def lifted(step_fn: Any, place: str = "step_fn") -> StepFn:
         return step_fn
     if not callable(step_fn) or isinstance(step_fn, Objective):
         raise InputError(place, describe(step_fn), "a StepFn or a callable (params, batch) -> (value, grads)")
+    plain = Lifted(step_fn, place)
+    return StepFn(plain.value, plain)
 
-    def value_and_grad(params: Params, batch: Batch) -> tuple[Tensor, Params]:
-        result = called(f"{place}(params, batch)", step_fn, params, batch)
-        return fitting(f"{place}(params, batch)", result, params)
 
-    return StepFn(lambda params, batch: value_and_grad(params, batch)[0], value_and_grad)
+def origin(step_fn: StepFn) -> Any:
+    """What makes a step function the one that it is: the plain function that was lifted, or itself."""
+    plain = step_fn.value_and_grad
+    return plain.function if isinstance(plain, Lifted) and step_fn.value == plain.value else step_fn
 
 
 def fitting(place: str, result: Any, params: Params) -> tuple[Tensor, Params]:

@@ -1,3 +1,5 @@
+import warnings
+
 import pytest
 import torch
 from helpers import assert_close, labels, normal, same_bits, seeded
@@ -5,6 +7,7 @@ from planting import scene
 
 import funcnn as fn
 from funcnn import kernels
+from funcnn.providers.doors import lifted
 
 OBJECTIVE, PARAMS, BATCH = scene()
 STEP_FN, SGD = fn.explicit(OBJECTIVE), fn.sgd(0.5)
@@ -74,6 +77,25 @@ def test_every_shape_layout_and_step_function_gets_code_of_its_own_and_only_once
     assert len(compilations) == len(cases) and same_bits((PARAMS, BATCH), given)
 
 
+def test_a_plain_function_is_found_again(compilations):
+    def plain(params, batch):
+        return STEP_FN(params, batch)
+
+    optimizer = fn.compiled(SGD)
+    first, second = (one_step(plain, optimizer, PARAMS, BATCH) for _ in range(2))
+    assert len(compilations) == 1 and same_bits(first, second)
+    with pytest.raises(fn.InputError, match="grads"):
+        one_step(lambda params, batch: (plain(params, batch)[0], ()), optimizer, PARAMS, BATCH)
+
+
+def test_a_plain_function_with_another_value_is_another(compilations):
+    step_fn = lifted(lambda params, batch: STEP_FN(params, batch))
+    doubled = step_fn._replace(value=lambda *point: 2 * OBJECTIVE.value(*point))
+    optimizer, value = fn.compiled(stepping((), lambda state: state)), OBJECTIVE.value(PARAMS, BATCH)
+    for given, expected in ((step_fn, value), (doubled, 2 * value)):
+        assert_close(one_step(given, optimizer, PARAMS, BATCH).value, expected, 1e-14)
+
+
 def test_two_compiled_optimizers_do_not_share_code(compilations):
     for optimizer in (fn.sgd(0.5), fn.sgd(0.25)):
         expected = one_step(STEP_FN, optimizer, PARAMS, BATCH)
@@ -117,7 +139,7 @@ def test_a_scan_refuses_what_is_not_stacked(batches, compilations):
 
 
 def test_large_products_in_float32_keep_their_accuracy(monkeypatch):
-    monkeypatch.setattr(kernels, "onednn_is_better", torch.backends.mkldnn.is_available)
+    monkeypatch.setattr(kernels, "zen", lambda: 5 * torch.backends.mkldnn.is_available())
     layer = fn.mlp((128, 128, 10))
     step_fn = fn.explicit(fn.supervised(layer, fn.softmax_cross_entropy()))
     params, batch = layer.init(seeded(), dtype=torch.float32), (normal(128, 128, dtype=torch.float32), labels(128, 10))
@@ -194,13 +216,13 @@ REFUSED = {
     "parameters that are none": (STEP_FN, SGD, NONE, None, r"params\[0\]\['w'\].*floating tensor"),
     "weights that it closes over": (CLOSING, SGD, ONES, None, "takes every tensor as an argument"),
     "the state of others": (STEP_FN, fn.momentum(0.1), PARAMS, SCALARS, "^state"),
-    "a number for a state": (STEP_FN, COUNTING, PARAMS, None, "state: got 0, needs tensors alone"),
+    "a number for a state": (STEP_FN, COUNTING, PARAMS, None, "state: got 0, needs dense tensors alone"),
     "a number in the state": (
         STEP_FN,
         stepping({"t": 0.5}, lambda state: state),
         PARAMS,
         None,
-        "state: got 0.5, needs tensors alone",
+        "state: got 0.5, needs dense tensors alone",
     ),
     "a number in the state that it returns": (
         STEP_FN,
@@ -221,6 +243,28 @@ def test_what_compiled_code_would_freeze_is_refused(name, compilations):
         fast = fn.compiled(optimizer)
         fast.step(fn.At(step_fn, BATCH), params, fast.init(params) if state is None else state)
     assert not compilations
+
+
+ODD = {
+    "nested": lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], layout=torch.strided),
+    "jagged": lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], layout=torch.jagged),
+    "sparse": lambda: torch.eye(3).to_sparse(),
+}
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize("place", ["params", "batch", "state"])
+@pytest.mark.parametrize("kind", ODD)
+def test_a_tensor_without_strides_is_refused_in_one_line(kind, place, compilations):
+    with warnings.catch_warnings(action="ignore"):  # torch calls them prototypes
+        odd = ODD[kind]()
+    optimizer, given = fn.compiled(fn.momentum(0.1)), {"params": PARAMS, "batch": BATCH, "state": fn.tree.zeros_like(PARAMS)}
+    for _ in range(2):
+        optimizer.step(fn.At(STEP_FN, given["batch"]), given["params"], given["state"])
+    given[place] = (odd, BATCH[1]) if place == "batch" else ({**PARAMS[0], "w": odd}, *PARAMS[1:])
+    with pytest.raises(fn.InputError, match=f"^{place}") as caught:
+        optimizer.step(fn.At(STEP_FN, given["batch"]), given["params"], given["state"])
+    assert "\n" not in str(caught.value) and len(compilations) == 1
 
 
 @pytest.mark.usefixtures("as_users_run_it")
