@@ -10,8 +10,7 @@ from experiments.torch_operators.explain import KINDS
 from funcnn.plots import COLORS, figure
 
 Records = list[dict[str, Any]]
-MARKS = "osD^vP*Xdph<"
-EXACT = 1e-12  # where witnesses that agree are drawn
+EXACT = 1e-14  # where witnesses that agree to the bit are drawn
 
 
 def objections(found: Records) -> Table:
@@ -107,25 +106,28 @@ def draw(found: Records) -> tuple[Any, str]:
     objected = [record for record in found if objects(record)]
     kinds = Counter(record["kind"] for record in objected)
     order = [kind for kind in KINDS if kinds[kind]]
-    drawing, (bars, plane) = figure(2, width=11.0, height=4.2)
     colors = [COLORS[0] if KINDS[kind].right else COLORS[1] for kind in order]
+    drawing, (bars, strips) = figure(2, width=11.0, height=1.4 + 0.3 * len(order))
     drawn = bars.barh(range(len(order)), [kinds[kind] for kind in order], height=0.7, color=colors)
     bars.bar_label(drawn, padding=3, fontsize="small")
-    bars.set_yticks(range(len(order)), order)
-    bars.invert_yaxis()
+    bars.xaxis.get_major_locator().set_params(integer=True)
     bars.margins(x=0.12)
     bars.set(xlabel="objections (blue: rightly, orange: in vain)")
-    for mark, kind in zip(MARKS, KINDS, strict=True):
-        own = [r for r in objected if r["kind"] == kind and r["backward_off"] is not None]
-        if own:
-            x, y = ([max(EXACT, record[side]) for record in own] for side in ("backward_off", "forward_off"))
-            color = COLORS[0] if KINDS[kind].right else COLORS[1]
-            plane.plot(x, y, mark, color=color, alpha=0.7, label=kind, markeredgecolor="white", markeredgewidth=0.5)
-    plane.set(xscale="log", yscale="log", xlim=(EXACT / 3, 10), ylim=(EXACT / 3, 10))
-    plane.set(xlabel="distance of the backward from the differences", ylabel="distance of forward mode")
-    if objected:
-        plane.legend(frameon=False, fontsize="small", loc="center")
+    for side, mark, filled, dy in (("backward", "o", True, -0.16), ("forward", "D", False, 0.16)):
+        for row, (kind, color) in enumerate(zip(order, colors, strict=True)):
+            x = [record[f"{side}_off"] for record in objected if record["kind"] == kind]
+            shown = [max(EXACT, each) for each in x if each is not None]
+            face = color if filled else "none"
+            strips.plot(shown, [row + dy] * len(shown), mark, markersize=5, color=color, markerfacecolor=face, alpha=0.7)
+        words = "backward" if filled else "forward mode"
+        strips.plot([], [], mark, color="black", markerfacecolor="black" if filled else "none", label=words)
+    strips.set(xscale="log", xlim=(EXACT / 3, 10), xlabel="relative distance from the differences")
+    strips.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, 1.12), ncols=2)
+    for axis in (bars, strips):
+        axis.set_yticks(range(len(order)), order if axis is bars else [""] * len(order))
+        axis.set_ylim(len(order) - 0.4, -0.6)
     return drawing, (
-        "The explanations of all objections; and how far torch's backward and its forward mode are from differences, "
-        "relative and beyond what differences cannot see. What is 0 is drawn at 1e-12."
+        "The objections by what explains them; and how far torch's backward and its forward mode are from differences of "
+        "the values, the largest distance over all inputs. Where the gradient is next to nothing, that compares rounding "
+        "with rounding. What is below 1e-14 is drawn there."
     )

@@ -39,16 +39,17 @@ class Testimony(NamedTuple):
 
     @property
     def backward_off(self) -> float:
-        """How far the backward is from the differences, relative to the larger of the two."""
-        return self._off(self.backward)
+        """How far the backward is from the differences beyond their doubt, relative to the larger of the two."""
+        return self.distance(self.backward, 10 * self.differences.doubt)
 
     @property
     def forward_off(self) -> float:
         """How far forward mode is."""
-        return 0.0 if self.forward is None else self._off(self.forward)
+        return 0.0 if self.forward is None else self.distance(self.forward, 10 * self.differences.doubt)
 
-    def _off(self, other: float) -> float:
-        beyond = max(0.0, abs(other - self.differences.value) - 10 * self.differences.doubt)
+    def distance(self, other: float, doubt: float = 0.0) -> float:
+        """How far another derivative is from the differences, relative to the larger of the two and to its usual size."""
+        beyond = max(0.0, abs(other - self.differences.value) - doubt)
         return beyond / max(abs(other), abs(self.differences.value), self.size, 1e-300)
 
 
