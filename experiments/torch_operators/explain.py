@@ -16,6 +16,7 @@ from experiments.torch_operators.witnesses import Scene, Testimony, copies
 
 FAR = 1e-6  # a distance between witnesses, relative and beyond all doubt, that is a disagreement
 NOTHING = 1e-7  # a gradient as small as this beside |u| |y| / |x| is lost in rounding
+LAST = 2.0**-50  # a relative change in the last digits
 LOW = (torch.float32, torch.float16, torch.bfloat16, torch.complex64, torch.complex32)
 
 
@@ -211,18 +212,36 @@ def staircase(scene: Scene, watch: Watch, found: list[Testimony], objects: list[
 
 
 def rounding(scene: Scene, watch: Watch, found: list[Testimony], objects: list[str]) -> str:
-    """Whether the gradients that are objected to are next to nothing beside |u| |y| / |x|."""
-    sizes = []
-    for u in (scene.u, torch.ones_like(scene.u)) if "expanded" in objects else (scene.u,):
-        here = Scene(scene.case, u)
-        for i, (g, x) in enumerate(zip(here.gradients, scene.case.inputs, strict=True)):
-            natural = (u.norm() * here.y.norm() / x.norm().clamp(min=1)).item()
-            if natural and (f"inputs[{i}]" in objects or not any(name.startswith("inputs[") for name in objects)):
-                sizes.append(g.norm().item() / natural)
-    smallest = min(sizes, default=1.0)
-    if len(objects) == 1 or all(name.startswith("inputs[") for name in objects):
-        smallest = smallest if objects != ["adjoint"] else max(sizes, default=1.0)
-    return f"|g| is {smallest:.0e} of |u| |y| / |x|" if smallest < NOTHING else ""
+    """Whether the gradients that are objected to, or that no difference confirms, are lost in rounding."""
+    unsure = {t.position for t in found if not t.backward_off <= FAR}
+    blamed = unsure or {i for i in range(len(scene.case.inputs)) if f"inputs[{i}]" in objects}
+    cotangents = (scene.u, torch.ones_like(scene.u)) if "expanded" in objects else (scene.u,)
+    words = [lost(Scene(scene.case, u), i) for u in cotangents for i in blamed or range(len(scene.case.inputs))]
+    if any(abs(t.differences.value) > nothing(scene, t.position) for t in found if t.position in unsure):
+        return ""
+    return next(filter(None, words), "") if all(words) or not blamed else ""
+
+
+def lost(scene: Scene, i: int) -> str:
+    """Whether a gradient is next to nothing, or another one where inputs differ in the last digit."""
+    g, x = scene.gradients[i], scene.case.inputs[i]
+    if g.norm() <= nothing(scene, i):
+        return f"|g| is {g.norm().item() / max(natural(scene, x), 1e-300):.0e} of |u| |y| / |x|"
+    inputs = tuple(x * (1 + LAST * torch.rand(x.shape, generator=scene.generator).to(x)) for x in scene.case.inputs)
+    moved = Scene(scene.case._replace(inputs=inputs), scene.u).gradients[i]
+    change = ((moved - g).norm() / g.norm()).item()
+    return f"inputs that differ in the last digit change it by {change:.0%}" if change > 0.01 else ""
+
+
+def nothing(scene: Scene, i: int) -> float:
+    """The size below which a gradient is lost in rounding: some inputs are in float32, whatever is asked for."""
+    x = scene.case.inputs[i]
+    return max(NOTHING, 10 * torch.finfo(x.dtype).eps) * natural(scene, x)
+
+
+def natural(scene: Scene, x: Tensor) -> float:
+    """The size |u| |y| / |x| of a gradient in which nothing cancels; x is taken to be 1 at least."""
+    return (scene.u.norm() * scene.y.norm() / x.norm().clamp(min=1)).item()
 
 
 def forward_mode(scene: Scene, watch: Watch, found: list[Testimony], objects: list[str]) -> str:
@@ -266,6 +285,7 @@ WRONG: dict[str, Test] = {
     "structure": structure,
     "collision": collision,
     "kink": kink,
+    "rounding": rounding,
     "backward": backward,
 }
 RIGHT: dict[str, Test] = {
