@@ -37,17 +37,15 @@ def checked(operator: Any, count: int, seed: int) -> Iterator[dict[str, Any]]:
     """A record for each of the first samples that have numbers in them."""
     taken = 0
     for number, sample in enumerate(samples(operator, seed)):
-        if taken == count:
-            break
         record: dict[str, Any] = {"operator": name(operator), "sample": number}
         try:
-            one = case(operator, number, sample)
+            record |= verdict(case(operator, number, sample))
         except Unfit as unfit:
-            taken += str(unfit) != "no numbers"
-            yield record | {"verdict": "unfit", "why": str(unfit)}
-            continue
-        taken += 1
-        yield record | verdict(one)
+            record |= {"verdict": "unfit", "why": str(unfit)}
+        yield record
+        taken += record.get("why") != "no numbers"
+        if taken == count:  # the next sample may take long to make
+            return
 
 
 def verdict(one: Case) -> dict[str, Any]:
