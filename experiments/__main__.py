@@ -33,9 +33,10 @@ from experiments import (
     scaled_loss,
     step_size,
     tensors,
+    torch_operators,
     wild,
 )
-from experiments.core.options import BadOption, Options
+from experiments.core.options import BadOption, Missing, Options
 from experiments.core.report import write_report
 from experiments.core.result import Result, save
 
@@ -60,6 +61,7 @@ EXPERIMENTS: dict[str, tuple[type[Options], Callable[[Any], Result]]] = {
     "jacobian": (jacobian.Jacobian, jacobian.run),
     "autoencoder": (autoencoder.Autoencoder, autoencoder.run),
     "per_sample": (per_sample.PerSample, per_sample.run),
+    "torch_operators": (torch_operators.TorchOperators, torch_operators.run),
     "benchmark": (benchmark.Benchmark, benchmark.run),
 }
 
@@ -81,8 +83,13 @@ def main(arguments: list[str]) -> int:
         for options in runs.values():
             options.output.mkdir(parents=True, exist_ok=True)  # before the work, not after it
         for name, options in runs.items():
-            run_one(name, options)
-    except (BadOption, fn.InputError, OSError) as error:
+            try:
+                run_one(name, options)
+            except Missing as missing:
+                if len(runs) == 1:
+                    raise
+                print(f"  skipped: {missing}", flush=True)
+    except (BadOption, Missing, fn.InputError, OSError) as error:
         print(f"{command}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

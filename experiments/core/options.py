@@ -11,6 +11,10 @@ class BadOption(ValueError):
     """A command line that asks for what cannot be: told in one line."""
 
 
+class Missing(RuntimeError):
+    """A package that one experiment needs and that is not installed: told in one line, and the others run all the same."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """The options that all experiments share."""
