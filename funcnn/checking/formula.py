@@ -16,6 +16,7 @@ class Formula(NamedTuple):
     u         the cotangent of each output
     pull      (leaves, u, swap) -> J^T u by the rule; it is handed swap(i, tensor) for the i-th tensor that it saved
     position  the leaf that is in question
+    rest      the tensors among the inputs that have no gradient, such as a mask, with how they are written
     """
 
     f: Callable[..., tuple[Tensor, ...]]
@@ -24,6 +25,7 @@ class Formula(NamedTuple):
     u: tuple[Tensor, ...]
     pull: Callable[[Sequence[Tensor], Sequence[Tensor], Swap | None], list[Tensor]]
     position: int
+    rest: tuple[tuple[str, Tensor], ...] = ()
 
     @property
     def x(self) -> Tensor:

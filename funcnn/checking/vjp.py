@@ -116,7 +116,9 @@ def _formula(contraction: Contraction, surface: Surface, position: int) -> Formu
         return [leaf.detach() for leaf in tree.leaves(grads)]
 
     names = tuple(tree.paths(surface.params, "inputs"))
-    return Formula(f, tuple(surface.leaves), names, (contraction.u.double(),), pull, position)
+    whole = zip(tree.paths(contraction.inputs, "inputs"), tree.leaves(contraction.inputs), strict=True)
+    rest = tuple((name, x) for name, x in whole if name not in names and isinstance(x, Tensor))
+    return Formula(f, tuple(surface.leaves), names, (contraction.u.double(),), pull, position, rest)
 
 
 def _predictions(forward: Any, contraction: Contraction, surface: Surface) -> list[Prediction]:
