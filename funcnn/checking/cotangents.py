@@ -40,10 +40,11 @@ class Contraction:
         self.given = [gradient is not None for gradient in pullback.gradient(copied(inputs), u.clone(), tuple)]
         self.params = tuple(x if given else () for x, given in zip(inputs, self.given, strict=True))
 
-    def whole(self, params: Params) -> tuple[Tree, ...]:
-        """All inputs, these among them; the others in the same precision."""
+    def whole(self, params: Params, inputs: tuple[Tree, ...] | None = None) -> tuple[Tree, ...]:
+        """All inputs, these among them; the others, or those of other `inputs`, in the same precision."""
         exact = any(leaf.dtype in (torch.float64, torch.complex128) for leaf in tree.leaves(params))
-        rest = copied(upcast(self.inputs) if exact else self.inputs)
+        inputs = self.inputs if inputs is None else inputs
+        rest = copied(upcast(inputs) if exact else inputs)
         return tuple(x if given else fixed for x, fixed, given in zip(params, rest, self.given, strict=True))
 
     def value(self, params: Params) -> Tensor:

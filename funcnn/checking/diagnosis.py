@@ -114,6 +114,10 @@ def _unsummed(e: Evidence) -> Iterator[Cause]:
         yield "", shapes
 
 
+def _one_bias(e: Evidence) -> Iterator[Cause]:
+    yield from (cause for cause in one_sample(e) if cause[0])
+
+
 def _none(e: Evidence) -> Iterator[Cause]:
     c, worst = e.factor, worst_index(e.g, e.r)
     left = ((e.g - c * e.r).norm() / e.g.norm()).item()
@@ -131,9 +135,10 @@ HYPOTHESES: tuple[Callable[[Evidence], Iterator[Cause]], ...] = (
     rearranged,
     _permuted,
     _predicted,
+    _one_bias,
+    *PLACING,
     one_sample,
     weighted_samples,
     rescaled_units,
-    *PLACING,
     _none,
 )

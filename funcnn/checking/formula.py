@@ -11,7 +11,7 @@ Swap: TypeAlias = Callable[[int, Tensor], Tensor]  # the i-th saved tensor, to w
 class Formula(NamedTuple):
     """A function, the rule that claims to be its pullback, and a point, all in float64.
 
-    f         (*leaves) -> y, the outputs
+    f         (*leaves) -> y, the outputs; with **{name: tensor}, where others of the `rest` stand in their places
     leaves    the x at which g and r were compared, and `names`, how they are written
     u         the cotangent of each output
     pull      (leaves, u, swap) -> J^T u by the rule; it is handed swap(i, tensor) for the i-th tensor that it saved

@@ -108,15 +108,18 @@ def assert_vjp(
 
 
 def _formula(contraction: Contraction, surface: Surface, position: int) -> Formula:
-    def f(*leaves: Tensor) -> tuple[Tensor, ...]:
-        return (contraction.value(surface.unflatten(list(leaves))),)
+    flat, unflatten = tree.flatten(contraction.inputs)
+    paths, names = tree.paths(contraction.inputs, "inputs"), tuple(tree.paths(surface.params, "inputs"))
+    whole = list(zip(paths, flat, strict=True))
+
+    def f(*leaves: Tensor, **others: Tensor) -> tuple[Tensor, ...]:
+        inputs = unflatten([others.get(name, x) for name, x in whole])
+        return (contraction.pullback.value(contraction.whole(surface.unflatten(list(leaves)), inputs)),)
 
     def pull(leaves: Sequence[Tensor], u: Sequence[Tensor], swap: Swap | None = None) -> list[Tensor]:
         grads = contraction.pull(surface.unflatten([*leaves]), u[0], swap=swap)
         return [leaf.detach() for leaf in tree.leaves(grads)]
 
-    names = tuple(tree.paths(surface.params, "inputs"))
-    whole = zip(tree.paths(contraction.inputs, "inputs"), tree.leaves(contraction.inputs), strict=True)
     rest = tuple((name, x) for name, x in whole if name not in names and isinstance(x, Tensor))
     return Formula(f, tuple(surface.leaves), names, (contraction.u.double(),), pull, position, rest)
 

@@ -47,6 +47,10 @@ def _pool(e: Evidence) -> Iterator[tuple[float, str, str]]:
     sizes = {n: told_ for n, told_ in sizes.items() if n > 2}
     for n, words in sizes.items():
         yield n, str(n), f"; {n} is {words}"
+    for axis, n in enumerate(e.r.shape):
+        k = int(e.r.movedim(axis, 0).reshape(n, -1).any(1).sum())
+        if 0 < k < n:
+            yield n / k, f"{n} / {k}", f"; {k} of the {n} along axis {axis} have a gradient, the others none"
     slope = _slope(e)
     if slope:
         yield slope, f"{slope:.6g}", ", which is the derivative of every entry where it is not 0"
@@ -86,7 +90,14 @@ def _slope(e: Evidence) -> float:
 def reshaped_values(e: Evidence) -> Iterator[Cause]:
     """A function of r, entry by entry."""
     r = e.r
-    named = [
+    named = (
+        []
+        if e.formula is None or e.formula.u[0].shape != r.shape
+        else [
+            ("taken from the cotangent: the mask, or the branch, is the complement of what it must be", e.formula.u[0] - r)
+        ]
+    )
+    named += [
         ("its absolute values", r.abs()),
         ("its absolute values, negative", -r.abs()),
         ("its square", r * r),

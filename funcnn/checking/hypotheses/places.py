@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from itertools import combinations
+from itertools import combinations, zip_longest
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from .known import LARGE, Guess, known, told
 from .moves import Move, moves
 from .recording import Recorded
 
-MANY = 60  # pullbacks that are computed
+MANY, TRIES = 60, 16  # pullbacks at the point, and points elsewhere, that are computed
 
 
 def rearranged(e: Evidence) -> Iterator[Cause]:
@@ -126,25 +126,68 @@ def inputs_moved(e: Evidence) -> Iterator[Cause]:
     formula = e.formula
     if formula is None or known(e).recorded is None or e.g.numel() > LARGE // 10:
         return
-    tried = [
-        (name, i, move)
-        for i, (name, x) in enumerate(zip(formula.names, formula.leaves, strict=True))
-        for move in moves(x.shape)
-        if move.permutes or "by one" in move.words
-    ][:16]
+    inputs = [*zip(formula.names, formula.leaves, strict=True), *formula.rest]
+    lists = [
+        [(name, x, m) for m in moves(x.shape) if m.permutes or "by one" in m.words or "its first" in m.words]
+        for name, x in inputs
+    ]
+    tried = [one for turn in zip_longest(*lists) for one in turn if one is not None and one[2].to(one[1]).ne(one[1]).any()]
     yield from told(
         e,
         (
             Guess(move.cause, f"it is the right gradient for {name} {move.words}", p)
-            for name, i, move in tried
-            for p in _elsewhere(e, [move.to(x) if j == i else x for j, x in enumerate(formula.leaves)], formula.u[0])
+            for name, x, move in tried[:TRIES]
+            for p in _elsewhere(e, *_with(e, name, move.to(x)))
         ),
     )
 
 
-def _elsewhere(e: Evidence, leaves: Sequence[Tensor], u: Tensor) -> Iterator[Tensor]:
+def inputs_replaced(e: Evidence) -> Iterator[Cause]:
+    """J(.., c, ..)^T u: another input, or a constant, stands for x_i."""
+    formula = e.formula
+    if formula is None or known(e).recorded is None or e.g.numel() > LARGE // 10:
+        return
+    inputs = [*zip(formula.names, formula.leaves, strict=True), *formula.rest]
+    tried: list[tuple[str, str, str, Tensor]] = []
+    for name, x in inputs:
+        real = x.is_floating_point()
+        binary = real and bool(((x == 0) | (x == 1)).all()) or x.dtype == torch.bool
+        if real or binary:
+            cause, what = ("mask", "the mask is left out") if binary else ("left out", f"{name} is left out")
+            tried.append((cause, name, f"1 throughout: {what}", torch.ones_like(x)))
+        if binary:
+            tried.append(("mask", name, "its complement", ~x if x.dtype == torch.bool else 1 - x))
+        elif not real:
+            tried += [("shifted", name, f"{k:+d} in every entry: one off", (x + k).clamp(min=0)) for k in (1, -1)]
+    tried += [
+        ("replaced", name, f"{other} in its place", y)
+        for name, x in inputs
+        for other, y in inputs
+        if other != name and x.shape == y.shape and x.dtype == y.dtype
+    ]
+    yield from told(
+        e,
+        (
+            Guess(cause, f"it is the right gradient for {name} with {words}", p)
+            for cause, name, words, x in tried[:TRIES]
+            for p in _elsewhere(e, *_with(e, name, x))
+        ),
+    )
+
+
+def _with(e: Evidence, name: str, x: Tensor) -> tuple[list[Tensor], Tensor, dict[str, Tensor]]:
+    """The leaves, the cotangent and the other tensors, one of which is another now."""
+    assert e.formula is not None
+    leaves = [x if own == name else y for own, y in zip(e.formula.names, e.formula.leaves, strict=True)]
+    return leaves, e.formula.u[0], {name: x} if name not in e.formula.names else {}
+
+
+def _elsewhere(
+    e: Evidence, leaves: Sequence[Tensor], u: Tensor, others: dict[str, Tensor] | None = None
+) -> Iterator[Tensor]:
     """The right gradient at other leaves, if there is one."""
     assert e.formula is not None
-    recorded = Recorded(e.formula.f, leaves)
+    f = partial(e.formula.f, **others) if others else e.formula.f
+    recorded = Recorded(f, leaves)
     if recorded.y is not None and recorded.y.shape == u.shape:
         yield recorded.pull(u)[e.formula.position]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from ..evidence import Cause, Evidence
 from .conditions import branched, masked
 from .factors import copied, exchanged, reshaped_values, symmetric
-from .places import inputs_moved, not_transposed, other_way, placed, slopes_moved, upstream_moved
+from .places import inputs_moved, inputs_replaced, not_transposed, other_way, placed, slopes_moved, upstream_moved
 from .spans import scaled_lines, spanned, unnamed_lines
 from .sums import confined, cross_terms, overwritten, weighted_entries, weighted_outputs
 
@@ -27,6 +27,7 @@ PLACING: tuple[Callable[[Evidence], Iterator[Cause]], ...] = (
     other_way,
     not_transposed,
     inputs_moved,
+    inputs_replaced,
     copied,
     confined,
     unnamed_lines,

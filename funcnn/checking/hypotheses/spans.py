@@ -77,15 +77,16 @@ def scaled_lines(e: Evidence) -> Iterator[Cause]:
         w = _scales(e, axes)
         if w is None or not e.fits(e.r * w):
             continue
-        for name, x in known(e).fields:
-            if x.shape != e.g.shape or not x.is_floating_point():
-                continue
-            for words, statistic in _statistics(x.to(e.g), axes):
-                for how, v in (("once too often", statistic), ("missing, or its inverse once too often", 1 / statistic)):
-                    c = (w * v).sum() / v.square().sum()
-                    if v.isfinite().all() and (w - c * v).norm() <= 1e-5 * w.norm():
-                        more = "" if abs(c - 1) < 1e-5 else f", and there is a factor {c:.6g}"
-                        yield "factor", f"a product by {words} of {name} over {_over(axes)} is {how}{more}"
+        like = [(name, x.to(e.g)) for name, x in known(e).fields if x.shape == e.g.shape and x.is_floating_point()]
+        named = [(f"{words} of {name}", s) for name, x in like for words, s in _statistics(x, axes)]
+        norms = [(name, s) for name, s in named if name.startswith("the norm")]
+        named += [(f"{a} and {b}", s * t) for (a, s), (b, t) in combinations(norms, 2)]
+        for words, statistic in named:
+            for how, v in (("once too often", statistic), ("missing, or its inverse once too often", 1 / statistic)):
+                c = (w * v).sum() / v.square().sum()
+                if v.isfinite().all() and (w - c * v).norm() <= 1e-5 * w.norm():
+                    more = "" if abs(c - 1) < 1e-5 else f", and there is a factor {c:.6g}"
+                    yield "factor", f"a product by {words} over {_over(axes)} is {how}{more}"
 
 
 def unnamed_lines(e: Evidence) -> Iterator[Cause]:
