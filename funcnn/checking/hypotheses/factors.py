@@ -51,9 +51,6 @@ def _pool(e: Evidence) -> Iterator[tuple[float, str, str]]:
         k = int(e.r.movedim(axis, 0).reshape(n, -1).any(1).sum())
         if 0 < k < n:
             yield n / k, f"{n} / {k}", f"; {k} of the {n} along axis {axis} have a gradient, the others none"
-    slope = _slope(e)
-    if slope:
-        yield slope, f"{slope:.6g}", ", which is the derivative of every entry where it is not 0"
     for n, a in sizes.items():
         for m, b in sizes.items():
             if n > m and n % m == 0:
@@ -69,6 +66,9 @@ def _pool(e: Evidence) -> Iterator[tuple[float, str, str]]:
         yield n * n, f"{n}^2", f"; {n} is {words}"
     for name, value in CONSTANTS.items():
         yield value, name, ""
+    slope = _slope(e)
+    if slope:
+        yield slope, f"{slope:.6g}", ", which is the derivative of every entry where it is not 0"
     for (n, a), (m, b) in combinations_with_replacement(sizes.items(), 2):
         if n != m:
             yield n * m, f"{n} * {m}", f"; {n} is {a}, {m} {b}"
@@ -90,14 +90,7 @@ def _slope(e: Evidence) -> float:
 def reshaped_values(e: Evidence) -> Iterator[Cause]:
     """A function of r, entry by entry."""
     r = e.r
-    named = (
-        []
-        if e.formula is None or e.formula.u[0].shape != r.shape
-        else [
-            ("taken from the cotangent: the mask, or the branch, is the complement of what it must be", e.formula.u[0] - r)
-        ]
-    )
-    named += [
+    named = [
         ("its absolute values", r.abs()),
         ("its absolute values, negative", -r.abs()),
         ("its square", r * r),
@@ -107,13 +100,18 @@ def reshaped_values(e: Evidence) -> Iterator[Cause]:
         ("0 where that is positive", r.clamp(max=0)),
     ]
     yield from told(e, (Guess("values", f"it is the reference, {words}", p) for words, p in named))
+    if e.formula is not None and e.formula.u[0].shape == r.shape:
+        sentence = "it is the cotangent less the reference: 1 - p stands for p, the complement of a mask, a branch or a gate"
+        yield from told(e, [Guess("complement", sentence, e.formula.u[0] - r)])
 
 
 def exchanged(e: Evidence) -> Iterator[Cause]:
     """The right gradient of another input, which has this one's in turn, perhaps with a factor."""
     for other, sentence, p in _others(e):
         if e.formula is not None:
-            theirs = e.formula.pull(e.formula.leaves, e.formula.u, None)[other].double()
+            theirs = e.formula.pull([x.clone() for x in e.formula.leaves], [u.clone() for u in e.formula.u], None)[
+                other
+            ].double()
             own = known(e).r.reshape(theirs.shape) if theirs.numel() == e.r.numel() else theirs
             c = Evidence(theirs, own, e.allowed).factor
             if (theirs - c * own).norm() <= 1e-3 * theirs.norm():

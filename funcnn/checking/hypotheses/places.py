@@ -17,13 +17,15 @@ MANY, TRIES = 60, 16  # pullbacks at the point, and points elsewhere, that are c
 
 def rearranged(e: Evidence) -> Iterator[Cause]:
     """The reference in another order that has a name."""
-    if e.g.shape == e.r.shape:
+    if e.g.shape == e.r.shape and e.g.numel() <= LARGE:
         order = (move for move in moves(e.r.shape) if move.permutes)
         yield from told(e, (Guess(m.cause, f"it is the reference {m.words}", m.to(e.r)) for m in order))
 
 
 def placed(e: Evidence) -> Iterator[Cause]:
     """The reference in other places: shifted, spread, or carried to an index of another axis."""
+    if e.g.shape != e.r.shape or e.g.numel() > LARGE:
+        return
     sources = [("reference", e.r)]
     if e.formula is not None and e.formula.u[0].shape == e.g.shape:
         sources.insert(0, ("cotangent", e.formula.u[0]))

@@ -25,7 +25,10 @@ def spanned(e: Evidence) -> Iterator[Cause]:
     one = ("1", torch.ones_like(e.g))
     bases = [[one], *([pair] for pair in named), *([one, pair] for pair in named), *map(list, combinations(named[:3], 2))]
     for basis in bases:
-        for axes in _axes(e.g.ndim):
+        long = [axes for axes in _axes(e.g.ndim) if prod(e.g.shape[axis] for axis in axes) >= len(basis) + 2]
+        for axes in long:
+            if any(set(fewer) < set(axes) for fewer in long):
+                continue  # that is tried already, with more freedom
             guess = _guess(e, basis, axes)
             for cause, _ in told(e, [guess] if guess else []):
                 wider = (_guess(e, basis, more) for more in _axes(e.g.ndim)[::-1] if set(more) > set(axes))
@@ -35,7 +38,7 @@ def spanned(e: Evidence) -> Iterator[Cause]:
 
 def _guess(e: Evidence, basis: list[tuple[str, Tensor]], axes: tuple[int, ...]) -> Guess | None:
     length = prod(e.g.shape[axis] for axis in axes)
-    if length < len(basis) + 2 or e.g.numel() - e.g.numel() // length * len(basis) < 6:
+    if e.g.numel() - e.g.numel() // length * len(basis) < 6:
         return None
 
     def along(b: Tensor, x: Tensor) -> Tensor:

@@ -44,7 +44,8 @@ def weights(w: Tensor, where: str, fields: Sequence[tuple[str, Tensor]]) -> Iter
             effect = "left out" if abs(c) <= CLOSE else f"counted {c:.6g} times"
             yield "slab", f"what {indices(off)} {where} {'gives' if one else 'give'} is {effect}; the rest is right"
         else:
-            yield "slab", f"only {indices(off)} {where} {'is' if one else 'are'} wrong: there it is {times(c)}"
+            only = "" if indices(off).startswith("all") else "only "
+            yield "slab", f"{only}{indices(off)} {where} {'is' if one else 'are'} wrong: there it is {times(c)}"
     elif "output" not in where and (1 / w[off] - (1 / w[off]).round()).abs().max() <= CLOSE and (w[off] > 0).all():
         counts = ", ".join(f"{x:.0f}" for x in (1 / w[off]).unique().tolist())
         yield "factor N", f"{indices(off)} {where} are divided by {counts}: averaged over what must be summed"
