@@ -8,6 +8,9 @@ import torch
 from helpers import normal
 
 import funcnn as fn
+from funcnn.checking.diagnosis import diagnose
+from funcnn.checking.evidence import Evidence
+from funcnn.checking.formula import Formula
 
 X, W, V, A = normal(4, 6), normal(6, seed=1), normal(4, 6, seed=2), normal(3, 3, seed=3)
 MASK, WORDS = (normal(4, 6, seed=4) > 0).double(), torch.tensor([3, 1, 3, 0, 1, 3])
@@ -245,9 +248,8 @@ MISTAKES = {
         lambda x, u: u * (x.abs() > 1),
         (X,),
         "complement",
-        "1 - p stands for p",
+        "1 - p are exchanged",
     ),
-    "symmetrised": (torch.linalg.cholesky, cholesky_rule, (SPD,), "symmetric", "symmetric matrices"),
     "x from elsewhere": (
         lambda x, w: (x @ w).sin(),
         lambda x, w, u: ((u * (x @ w).cos()) @ w.flip(0).T, x.T @ (u * (x @ w).cos())),
@@ -268,22 +270,94 @@ SILENT = {
 }
 
 
-def checked(forward, rule, inputs):
-    kept = [x.clone() for x in inputs]
-    report = fn.check_vjp(lambda *xs: (forward(*xs), xs), inputs, backward=lambda xs, u: rule(*xs, u))
-    assert all(torch.equal(x, y) for x, y in zip(kept, inputs, strict=True))
-    return [finding for finding in report.leaves.values() if finding.verdict == "wrong"]
+def evidences(forward, rule, inputs):
+    """What a check would know of each input whose gradient is wrong."""
+    y = forward(*inputs)
+    u = normal(*y.shape, seed=11)
+    grads = rule(*inputs, u)
+    grads = [*grads] if isinstance(grads, tuple) else [grads]
+    grads += [None] * (len(inputs) - len(grads))
+    given = [i for i, g in enumerate(grads) if g is not None]
+    rest = tuple((f"inputs[{i}]", x) for i, x in enumerate(inputs) if i not in given)
+
+    def f(*leaves, **others):
+        own = iter(leaves)
+        return (forward(*(next(own) if i in given else others.get(f"inputs[{i}]", x) for i, x in enumerate(inputs))),)
+
+    def pull(leaves, u, swap):
+        own = iter(leaves)
+        pulled = rule(*(next(own) if i in given else x for i, x in enumerate(inputs)), u[0])
+        return [g for g in (pulled if isinstance(pulled, tuple) else (pulled,)) if g is not None]
+
+    leaves, names = tuple(inputs[i] for i in given), tuple(f"inputs[{i}]" for i in given)
+    taped = [x.clone().requires_grad_() for x in leaves]
+    right = torch.autograd.grad(f(*taped)[0], taped, u)
+    for position, (i, r) in enumerate(zip(given, right, strict=True)):
+        if not torch.allclose(grads[i], r):
+            formula = Formula(f, leaves, names, (u,), pull, position, rest)
+            yield Evidence(grads[i], r, 1e-7, tuple({*y.shape[:1], *inputs[0].shape[:1]}), formula=formula)
 
 
 @pytest.mark.parametrize("name", MISTAKES)
 def test_each_mistake_has_its_name(name):
-    forward, rule, inputs, cause, words = MISTAKES[name]
-    found = checked(forward, rule, inputs)
-    assert found
-    for finding in found:
-        assert re.fullmatch(cause, finding.cause) and re.search(words, finding.diagnosis), finding
+    *mistake, cause, words = MISTAKES[name]
+    kept = [x.clone() for x in mistake[-1]]
+    found = [*map(diagnose, evidences(*mistake))]
+    assert found and all(torch.equal(x, y) for x, y in zip(kept, mistake[-1], strict=True))
+    for name, sentence in found:
+        assert re.fullmatch(cause, name) and re.search(words, sentence), (name, sentence)
 
 
 @pytest.mark.parametrize("name", SILENT)
 def test_where_nothing_is_known_nothing_is_named(name):
-    assert [finding.cause for finding in checked(*SILENT[name])] == [""]
+    assert [diagnose(e)[0] for e in evidences(*SILENT[name])] == [""]
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_right_rule_of_noise_is_not_given_a_name(name):
+    forward, _, inputs, *_ = MISTAKES[name]
+    generator = torch.Generator().manual_seed(3)
+
+    def rule(*xs_and_u):
+        return tuple(torch.randn(x.shape, generator=generator, dtype=x.dtype) for x in xs_and_u[:-1])
+
+    assert {diagnose(e)[0] for e in evidences(forward, rule, inputs)} == {""}
+
+
+class Scan(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, a, x):
+        ctx.save_for_backward(a, x)
+        return scan(a, x)
+
+    @staticmethod
+    def backward(ctx, u):
+        return scan_rule(*ctx.saved_tensors, u, carries=False)
+
+
+def test_what_is_inside_of_a_function_is_known_whatever_rule_it_has():
+    report = fn.check_vjp(Scan, (STEPS, STEPS + 1))
+    assert [finding.cause for finding in report.leaves.values()] == ["cross terms"] * 2
+
+
+def test_a_rule_for_symmetric_matrices_is_known_as_such():
+    report = fn.check_vjp(
+        lambda x: (torch.linalg.cholesky(x), (x,)), (SPD,), backward=lambda kept, u: cholesky_rule(*kept, u)
+    )
+    (found,) = report.leaves.values()
+    assert found.cause == "symmetric" and "reads one triangle" in found.diagnosis
+
+
+def test_an_input_without_a_gradient_is_named():
+    report = fn.check_vjp(
+        lambda x, m: ((x * m).sin(), (x, m)),
+        (X, MASK.bool()),
+        backward=lambda kept, u: (u * kept[0].cos(), None),
+    )
+    (found,) = report.leaves.values()
+    assert found.cause == "mask" and "inputs[1] is 0" in found.diagnosis
+
+
+def test_where_no_hypothesis_fits_the_nearest_is_told():
+    g = (X.cos() + 1e-2 * V).flip(1)
+    assert "Nearest: it is the reference in reverse order along axis 1" in diagnose(Evidence(g, X.cos(), 1e-7))[1]

@@ -34,12 +34,12 @@ def _where(e: Evidence, discrete: bool) -> Iterator[Cause]:
     for name, x in fields:
         for v in _broadcast(x, e.g.shape):
             own, at = _collapsed(v, seen), _collapsed(v, visible & ~seen)
-            chance = math.comb(own.numel(), int(own.sum()))
+            ways = math.comb(int((own | at).sum()), int(own.sum()))
             if (own & at).any() or not at.any():
                 continue
             values, bad, good = x.flatten(), own.flatten(), at.flatten()
             plain = not x.is_floating_point() or bool(((x == 0) | (x == 1)).all())
-            if plain != discrete or chance < (10 if plain else CHANCE * 4 * len(fields)):
+            if plain != discrete or ways < (10 if plain else CHANCE * 4 * len(fields)):
                 continue
             for cause, words in _conditions(name, values, bad, good, plain):
                 yield cause, f"it is wrong only where {words}{_there(e, seen, fields)}"

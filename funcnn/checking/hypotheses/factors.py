@@ -101,7 +101,9 @@ def reshaped_values(e: Evidence) -> Iterator[Cause]:
     ]
     yield from told(e, (Guess("values", f"it is the reference, {words}", p) for words, p in named))
     if e.formula is not None and e.formula.u[0].shape == r.shape:
-        sentence = "it is the cotangent less the reference: 1 - p stands for p, the complement of a mask, a branch or a gate"
+        sentence = (
+            "it is the cotangent less the reference: p and its complement 1 - p are exchanged, of a mask, a branch or a gate"
+        )
         yield from told(e, [Guess("complement", sentence, e.formula.u[0] - r)])
 
 

@@ -40,20 +40,21 @@ def _guess(e: Evidence, basis: list[tuple[str, Tensor]], axes: tuple[int, ...]) 
     length = prod(e.g.shape[axis] for axis in axes)
     if e.g.numel() - e.g.numel() // length * len(basis) < 6:
         return None
-
-    def along(b: Tensor, x: Tensor) -> Tensor:
-        square = b.square().sum(axes, keepdim=True)
-        return (b * x).sum(axes, keepdim=True) / torch.where(square > 0, square, 1) * b
-
     b, d, r = basis[0][1], e.g - e.r, e.r
-    p, inside = along(b, d), along(b, r)
+    p, inside = _along(b, d, axes), _along(b, r, axes)
     if len(basis) > 1:
-        second = basis[1][1] - along(b, basis[1][1])
-        p, inside = p + along(second, d), inside + along(second, r)
+        second = basis[1][1] - _along(b, basis[1][1], axes)
+        p, inside = p + _along(second, d, axes), inside + _along(second, r, axes)
     size = inside.norm() / r.norm()
     if size >= 1 - 1e-9:
         return None  # r lies there itself, and then g may have any factor on every line
     return Guess("term", _words([name for name, _ in basis], axes, bool(size <= 1e-6)), r + p, fitted=True)
+
+
+def _along(b: Tensor, x: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """The component of x in the direction of b, line by line."""
+    square = b.square().sum(axes, keepdim=True)
+    return (b * x).sum(axes, keepdim=True) / torch.where(square > 0, square, 1) * b
 
 
 def _words(names: list[str], axes: tuple[int, ...], orthogonal: bool) -> str:

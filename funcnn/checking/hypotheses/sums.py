@@ -15,6 +15,7 @@ from .known import Guess, known, told, wrong
 from .words import indices, weights
 
 SUMMANDS = 64
+CHANCE = 1e-3  # that entries lie in a part of which nothing is known
 
 
 def overwritten(e: Evidence) -> Iterator[Cause]:
@@ -117,15 +118,13 @@ def confined(e: Evidence) -> Iterator[Cause]:
     """Wrong in a slab, a border or every second slice, whatever it is there."""
     if e.g.shape != e.r.shape:
         return
-    seen = wrong(e)
+    seen, visible = wrong(e), (e.g != 0) | (e.r != 0)
     for axis, n in enumerate(e.g.shape):
         rest = [a for a in range(e.g.ndim) if a != axis]
         off = seen.sum(rest) > 0 if rest else seen
         k = int(off.sum())
         if n < 4 or not 0 < 2 * k <= n or seen.sum() < 4:
             continue
-        words = indices(off)
-        if words[0].isalpha():
-            share = seen.sum().item() / (seen.numel() // n * k)
-            where = "wrong" if share > 0.5 else f"wrong, in {share:.0%} of the entries"
-            yield "slab", f"only {words} along axis {axis} {'is' if k == 1 else 'are'} {where}; all others are right"
+        words, inside = indices(off), visible.movedim(axis, 0)[off].sum().item()
+        if words[0].isalpha() and 4 * seen.sum() >= 3 * inside and (k / n) ** int(seen.sum()) < CHANCE:
+            yield "slab", f"only a part of it is wrong: {words} along axis {axis}; all others are right"
