@@ -62,7 +62,7 @@ def _words(names: list[str], axes: tuple[int, ...], orthogonal: bool) -> str:
     if names == ["1"]:
         if orthogonal:
             return f"the mean over {along} is not subtracted: the reference sums to 0 along it"
-        return f"a term constant along {along} is missing or wrong, such as a mean or a sum over it"
+        return f"a term constant along {along} is missing, too many or wrong, such as a mean or a sum over it"
     span = names[-1] if len(names) == 1 or names[0] == "1" else " and ".join(names)
     beside = " (less its mean)" if names[0] == "1" else ""
     if orthogonal:
@@ -70,7 +70,7 @@ def _words(names: list[str], axes: tuple[int, ...], orthogonal: bool) -> str:
             f"along {along} it has a component in the direction of {span}{beside}, to which the reference is orthogonal: "
             "the projection that takes it out is missing, or has a wrong factor"
         )
-    return f"along {along} a term proportional to {span}{beside} is missing, or has a wrong factor"
+    return f"along {along} a term proportional to {span}{beside} is missing, too many, or has a wrong factor"
 
 
 def scaled_lines(e: Evidence) -> Iterator[Cause]:
