@@ -71,17 +71,18 @@ class Contraction:
         wide = [torch.complex128 if out.is_complex() else torch.float64 for out in y]
         return [torch.randn(x.shape, generator=generator, dtype=dtype).to(x) for x, dtype in zip(y, wide, strict=True)]
 
-    def whole(self, params: Leaves, exactly: bool | None = None) -> list[Any]:
-        """All operands, these among them; the others in the same precision."""
-        exactly = any(leaf.dtype == torch.float64 for leaf in params) if exactly is None else exactly
-        operands = copied([upcast(x) for x in self.operands] if exactly else self.operands)
+    def whole(self, params: Leaves, **others: Tensor) -> list[Any]:
+        """All operands, these among them; the rest as it is, or others by their names, in the same precision."""
+        rest = [others.get(path, x) for path, x in zip(self.paths, self.operands, strict=True)] if others else self.operands
+        exactly = any(leaf.dtype == torch.float64 for leaf in params)
+        operands = copied([upcast(x) for x in rest] if exactly else rest)
         for i, leaf in zip(self.own, params, strict=True):
             operands[i] = torch.view_as_complex(leaf) if self.operands[i].is_complex() else leaf
         return list(operands)
 
-    def outputs(self, params: Leaves) -> list[Tensor]:
+    def outputs(self, params: Leaves, **others: Tensor) -> list[Tensor]:
         """f(x), as real numbers."""
-        return [real(out) for out in self.rule.outputs(self.whole(params))]
+        return [real(out) for out in self.rule.outputs(self.whole(params, **others))]
 
     def value(self, params: Leaves) -> Tensor:
         """<u, f(x)>."""
@@ -150,7 +151,13 @@ class Contraction:
 
         names = tuple(self.paths[i] for i in self.own)
         u = tuple(real(upcast(one)) for one in self.u)
-        return Formula(lambda *leaves: tuple(self.outputs(list(leaves))), tuple(leaves), names, u, pull, position)
+        others = [(path, x) for path, x in zip(self.paths, self.operands, strict=True) if path not in names]
+        rest = tuple((path, x) for path, x in others if isinstance(x, Tensor))
+
+        def f(*leaves: Tensor, **others: Tensor) -> tuple[Tensor, ...]:
+            return tuple(self.outputs(list(leaves), **others))
+
+        return Formula(f, tuple(leaves), names, u, pull, position, rest)
 
 
 def upcast(x: Any) -> Any:

@@ -13,6 +13,10 @@ import torch
 
 from ..report import worst_index
 from .evidence import Cause, Evidence
+from .hypotheses.factors import named_factor
+from .hypotheses.known import nearest
+from .hypotheses.places import rearranged
+from .hypotheses.placing import PLACING
 from .sample_hypotheses import one_sample, rescaled_units, weighted_samples
 
 
@@ -53,6 +57,7 @@ def _scaled(e: Evidence) -> Iterator[Cause]:
             yield "bias reduction", f"{told}, with N = {n}: the samples are {what} in this leaf"
         what = "a sum in place of a mean" if near(n) else "a mean in place of a sum, or twice"
         yield "factor N", f"{told}, with N = {n}: {what}"
+    yield from named_factor(e)
     yield "", f"it is {c:.6g} times the reference; no hypothesis has that factor"
 
 
@@ -109,11 +114,15 @@ def _unsummed(e: Evidence) -> Iterator[Cause]:
         yield "", shapes
 
 
+def _one_bias(e: Evidence) -> Iterator[Cause]:
+    yield from (cause for cause in one_sample(e) if cause[0])
+
+
 def _none(e: Evidence) -> Iterator[Cause]:
     c, worst = e.factor, worst_index(e.g, e.r)
     left = ((e.g - c * e.r).norm() / e.g.norm()).item()
     best = f"no hypothesis fits; the best factor, {c:.4g}, leaves {left:.0%} unexplained"
-    yield "", f"{best}. At {e.name(worst)} it is {e.g[worst]:.9g} in place of {e.r[worst]:.9g}"
+    yield "", f"{best}. At {e.name(worst)} it is {e.g[worst]:.9g} in place of {e.r[worst]:.9g}{nearest(e)}"
 
 
 HYPOTHESES: tuple[Callable[[Evidence], Iterator[Cause]], ...] = (
@@ -123,8 +132,11 @@ HYPOTHESES: tuple[Callable[[Evidence], Iterator[Cause]], ...] = (
     _scaled,
     _some_entries,
     _transposed,
+    rearranged,
     _permuted,
     _predicted,
+    _one_bias,
+    *PLACING,
     one_sample,
     weighted_samples,
     rescaled_units,

@@ -110,7 +110,7 @@ WRONG = {
     "sign": (of_sigmoid(lambda y, dy: dy * y * (y - 1)), "inputs[1]", "sign"),
     "the upstream is ones": (of_sigmoid(lambda y, dy: y * (1 - y)), "inputs[1]", "upstream"),
     "the upstream is uniform": (of_sigmoid(lambda y, dy: dy.flatten()[0] * y * (1 - y)), "inputs[1]", "upstream"),
-    "softmax without its off-diagonal": (of_softmax(lambda y, dy: dy * y * (1 - y)), "inputs[1]", ""),
+    "softmax without its off-diagonal": (of_softmax(lambda y, dy: dy * y * (1 - y)), "inputs[1]", "cross terms"),
     "writes into its upstream": (of_sigmoid(in_place), "untouched upstream", "mutation"),
     "forgets strides": (of_sigmoid(forgets_strides), "transposed", "strides"),
     "clamps": (of_sigmoid(lambda y, dy: dy.clamp(-3, 3) * y * (1 - y)), "doubled", "linearity"),

@@ -1,0 +1,1 @@
+"""Hypotheses on a wrong gradient: generators of the causes that explain it."""

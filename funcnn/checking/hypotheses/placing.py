@@ -1,0 +1,34 @@
+"""Where a gradient is wrong, and by how much: the hypotheses that read the numbers, in the order in which they are asked."""
+
+from collections.abc import Callable, Iterator
+
+from ..evidence import Cause, Evidence
+from .conditions import branched, masked
+from .factors import copied, exchanged, reshaped_values, symmetric
+from .places import inputs_moved, inputs_replaced, not_transposed, other_way, placed, slopes_moved, upstream_moved
+from .spans import scaled_lines, spanned, unnamed_lines
+from .sums import confined, cross_terms, overwritten, weighted_entries, weighted_outputs
+
+PLACING: tuple[Callable[[Evidence], Iterator[Cause]], ...] = (
+    exchanged,
+    symmetric,
+    masked,
+    weighted_entries,
+    branched,
+    placed,
+    reshaped_values,
+    scaled_lines,
+    spanned,
+    slopes_moved,
+    weighted_outputs,
+    cross_terms,
+    overwritten,
+    upstream_moved,
+    other_way,
+    not_transposed,
+    inputs_moved,
+    inputs_replaced,
+    copied,
+    confined,
+    unnamed_lines,
+)
