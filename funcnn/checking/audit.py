@@ -32,8 +32,7 @@ def audit(test: Callable[[Any], Any], backward: Any, *, seed: int = 0) -> Report
     """Runs a test of a backward rule with standard mistakes planted in the rule, and says which of them it lets pass.
 
         def passes(backward):
-            report = fn.check_vjp(forward, (x, w), backward=backward)
-            assert report and not report.remarks      # which name the inputs that it gives no gradient for
+            fn.assert_vjp(forward, (x, w), backward=backward)
 
         def test_the_test():
             assert fn.audit(passes, backward)

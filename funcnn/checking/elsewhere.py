@@ -27,10 +27,13 @@ OVERFLOWS = 100.0  # from here on exponentials of exponentials do, and what then
 
 def nearby(operands: Operands, paths: list[str]) -> Iterator[tuple[str, Operands]]:
     """Points derived from the given one: the condition that holds there, and the operands."""
+    together = [_off(leaf) if _is_real(leaf) else leaf for leaf in operands]
+    if sum(leaf.numel() for leaf in operands if _is_real(leaf)) > LIMITS.many:
+        yield "all inputs are others", together
+        return
     for i, (path, leaf) in enumerate(zip(paths, operands, strict=True)):
         for condition, moved in _moves(leaf):
             yield f"{path} {condition}", [*operands[:i], moved, *operands[i + 1 :]]
-    together = [_off(leaf) if _is_real(leaf) else leaf for leaf in operands]
     yield "all inputs are others", together
     whole = [leaf for leaf in operands if isinstance(leaf, Tensor) and not _is_real(leaf)]
     for axis in range(3):

@@ -16,6 +16,8 @@ class Thresholds(NamedTuple):
     """An error of what is allowed passes with probability 1e-7, one of ten times that with 1e-15."""
     entry_by_entry: int = 10_000
     """Parameters; where the leaves have more in all, random directions alone find what is wrong."""
+    many: int = 100_000
+    """Numbers in all; where there are more, some trials are left out and the point is moved once."""
     probes: int = 4
     """Directions along which a large leaf is measured with all steps: an error of ten thresholds passes with 2e-4."""
     guilty: int = 8

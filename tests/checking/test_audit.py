@@ -167,10 +167,9 @@ def test_the_check_of_this_library_lets_nothing_pass():
     assert left_out(report) == {"exchanged", "missing"}
 
 
-def test_the_remarks_of_the_check_tell_of_a_gradient_that_is_missing():
-    for rule, count in ((of_product, 0), (lambda residuals, dy: of_product(residuals, dy)[:1], 1)):
-        report = fn.check_vjp(product, (X, V), backward=rule)
-        assert report and len(report.remarks) == count
+def test_the_check_objects_to_a_gradient_that_is_missing():
+    assert fn.check_vjp(product, (X, V), backward=of_product)
+    assert not fn.check_vjp(product, (X, V), backward=lambda residuals, dy: of_product(residuals, dy)[:1])
 
 
 def test_a_test_that_fails_the_right_rule_is_told_which_mistake_it_expects():

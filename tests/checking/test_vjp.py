@@ -50,7 +50,7 @@ RIGHT = {
     "binary_cross_entropy": (fn.binary_cross_entropy(), (normal(6, 3).sigmoid(), T.sigmoid())),
     "softmax_cross_entropy": (fn.softmax_cross_entropy(), (normal(6, 3), labels(6, 3))),
     "a bare pair of one input": (lambda x: (x.sin(), x), (X,), lambda x, dy: dy * x.cos()),
-    "a bare pair of a scalar": (lambda x: (x.prod(), x), (normal(3),), lambda x, dy: dy * x.prod() / x),
+    "a bare pair of a scalar": (lambda x: (x.square().sum(), x), (normal(3),), lambda x, dy: 2 * dy * x),
     "an old Function": (Square, (X,)),
     "a new Function with a number": (Affine, (X, normal(4, 3, seed=2), 3.0)),
     "torch's own tape": (torch.nn.functional.gelu, (X,)),
@@ -82,7 +82,7 @@ def test_every_trial_is_made():
     calls = {"untouched inputs", "untouched upstream", "repeated call", "value", "another forward"}
     layouts = {"transposed", "channels last", "sliced", "expanded"}
     identities = {"one-hot", "zero", "doubled", "additivity", "adjoint"}
-    uses = {"second backward", "kept result", "inputs sliced", "frozen inputs"}
+    uses = {"second backward", "kept result", "kept output", "dtype", "inputs sliced", "frozen inputs", "elsewhere"}
     assert set(checked(*RIGHT["dense"]).trials) == calls | layouts | identities | uses
 
 
@@ -138,6 +138,19 @@ def test_the_adjoint_identity_finds_a_mistake_within_the_tolerance_of_difference
     report = fn.check_vjp(slightly, ((), X), tolerance=1e-3)
     assert report.ok  # all is judged by the tolerance that was asked for
     assert report.trials["adjoint"].error == pytest.approx(3e-5, rel=0.5)  # 1e-4 of <J^T u, v>, beside |J^T u|
+
+
+@pytest.mark.parametrize(
+    ("rule", "condition"),
+    [
+        (lambda x, dy: dy * x.prod() / x, "has zeros"),  # which is 0 / 0 there
+        (lambda x, dy: dy * torch.where(x.abs() > 20, 1, x.prod() / x), "1000 times as large"),
+    ],
+)
+def test_a_rule_that_is_right_at_the_given_point_alone_is_wrong(rule, condition):
+    report = fn.check_vjp(lambda x: (x.prod(), x), (normal(3),), backward=rule)
+    assert all(finding.verdict == "ok" for finding in report.leaves.values())
+    assert "right at the given inputs; wrong where inputs[0]" in str(report) and condition in str(report)
 
 
 def test_assert_vjp_passes_and_fails_with_the_report():
