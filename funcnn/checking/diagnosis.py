@@ -13,6 +13,7 @@ import torch
 
 from ..report import worst_index
 from .evidence import Cause, Evidence
+from .hypotheses import READING
 from .sample_hypotheses import one_sample, rescaled_units, weighted_samples
 
 
@@ -128,5 +129,6 @@ HYPOTHESES: tuple[Callable[[Evidence], Iterator[Cause]], ...] = (
     one_sample,
     weighted_samples,
     rescaled_units,
+    *READING,
     _none,
 )

@@ -1,0 +1,6 @@
+"""Hypotheses that read the formula: what the rule under test is of, and what a mistake in it would make of the gradient."""
+
+from .edges import edge_cut as edge_cut
+from .edges import pair_cut as pair_cut
+
+READING = (edge_cut, pair_cut)

@@ -1,0 +1,207 @@
+"""The operations of a forward rule, recorded as they run: what a formula is, read off from it.
+
+Recorded are torch's elementary operations, below any autograd.Function and below any hand-written backward rule, so that the
+derivatives of the record owe nothing to the rule under test. An operation in which shapes are broadcast becomes one on equal
+shapes, after operations that expand; softmax and the norms become what they are made of.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+
+MOST_NODES = 300
+MOST_ENTRIES = 10**5
+
+aten = torch.ops.aten
+Call: TypeAlias = Callable[[], Tensor]
+
+
+class TooMuchError(Exception):
+    """A formula that is too large, or does what cannot be replayed."""
+
+
+class Ref(NamedTuple):
+    """The value with this number."""
+
+    index: int
+
+
+class Node(NamedTuple):
+    """values[outs] = op(*args, **kwargs), where a Ref stands for a value."""
+
+    op: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    outs: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """That of the operation, such as mul."""
+        return str(self.op._schema.name.split("::")[1])
+
+
+class Tape(NamedTuple):
+    """Nodes in the order of their running, and the values: the leaves first, of which there are `leaves`."""
+
+    nodes: list[Node]
+    values: list[Tensor]
+    leaves: int
+    outputs: tuple[int, ...]
+
+
+def record(f: Callable[..., tuple[Tensor, ...]], leaves: Sequence[Tensor]) -> Tape:
+    """Runs f(*leaves) and returns what it did. Raises TooMuchError for what is too much."""
+    tape = _recorded(f, leaves)
+    if any(node.op._schema.is_mutable for node in tape.nodes):  # a second time, without writing in place
+        tape = _recorded(torch.func.functionalize(lambda *leaves: replay(tape, leaves)), leaves)
+        if any(node.op._schema.is_mutable for node in tape.nodes):
+            raise TooMuchError
+    return tape
+
+
+def _recorded(f: Callable[..., tuple[Tensor, ...]], leaves: Sequence[Tensor]) -> Tape:
+    own = [leaf.detach().clone() for leaf in leaves]
+    recorder = _Recorder(own)
+    with torch.no_grad(), recorder:
+        y = f(*own)
+    outputs = tuple(recorder.numbers.get(id(each), -1) for each in y)
+    if -1 in outputs:
+        raise TooMuchError
+    return Tape(recorder.nodes, recorder.values, len(own), outputs)
+
+
+def replay(tape: Tape, leaves: Sequence[Tensor], also: Callable[[int, int, Tensor], Tensor] | None = None) -> Any:
+    """The outputs at other leaves; `also(n, slot, value)` is what node n is given in its place."""
+    values: dict[int, Tensor] = dict(enumerate(leaves))
+    for n, node in enumerate(tape.nodes):
+        run(node, n, values, also)
+    return tuple(values[i] if i in values else tape.values[i] for i in tape.outputs)
+
+
+def run(node: Node, n: int, values: Any, also: Callable[[int, int, Tensor], Tensor] | None = None) -> None:
+    """Adds what a node makes of the values to them."""
+    slot = -1
+
+    def given(ref: Ref) -> Tensor:
+        nonlocal slot
+        slot += 1
+        value: Tensor = values[ref.index]
+        return value if also is None else also(n, slot, value)
+
+    args, kwargs = filled((node.args, node.kwargs), given)
+    found = node.op(*args, **kwargs)
+    made = [each for each in (found if isinstance(found, (tuple, list)) else [found]) if isinstance(each, Tensor)]
+    values.update(zip(node.outs, made, strict=True))
+
+
+def filled(args: Any, given: Callable[[Ref], Any]) -> Any:
+    """The arguments with what stands for values in them replaced, in order."""
+    if isinstance(args, Ref):
+        return given(args)
+    if isinstance(args, (tuple, list)):
+        return type(args)(filled(each, given) for each in args)
+    return {key: filled(each, given) for key, each in args.items()} if isinstance(args, dict) else args
+
+
+def refs(node: Node) -> list[int]:
+    """The values that a node is given, in the order of its slots."""
+    found: list[int] = []
+    filled((node.args, node.kwargs), lambda ref: found.append(ref.index))
+    return found
+
+
+class _Recorder(TorchDispatchMode):
+    def __init__(self, leaves: list[Tensor]) -> None:
+        super().__init__()
+        self.nodes: list[Node] = []
+        self.values = list(leaves)
+        self.numbers = {id(leaf): i for i, leaf in enumerate(leaves)}
+
+    def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if op.name().split("::")[1].split(".")[0] in PARTS:
+            with self:
+                found = PARTS[op.name().split("::")[1].split(".")[0]](*args, **kwargs)
+            if found is not NotImplemented:
+                return found
+        tensors: list[Tensor] = []
+        tree_map_only(Tensor, tensors.append, (args, kwargs))
+        found = op(*args, **kwargs)
+        if not any(id(each) in self.numbers for each in tensors):
+            return found  # a constant
+        if torch.Tag.nondeterministic_seeded in op.tags:
+            return found
+        if torch.Tag.pointwise in op.tags and isinstance(found, Tensor) and not op._schema.is_mutable:
+            args = tuple(self._broadcast(each, found.shape) for each in args)
+        return self._kept(op, args, kwargs, found)
+
+    def _broadcast(self, x: Any, shape: torch.Size) -> Any:
+        if not isinstance(x, Tensor) or x.shape == shape or id(x) not in self.numbers:
+            return x
+        return self._kept(aten.expand.default, (x, list(shape)), {}, x.expand(shape))
+
+    def _kept(self, op: Any, args: Any, kwargs: Any, found: Any) -> Any:
+        if len(self.nodes) >= MOST_NODES:
+            raise TooMuchError
+        args, kwargs = tree_map_only(Tensor, self._number, (args, kwargs))
+        op = aten.alias.default if op is aten.detach.default else op  # no value depends on what is detached
+        outs = []
+        for each in found if isinstance(found, (tuple, list)) else [found]:
+            if isinstance(each, Tensor):
+                if each.numel() > MOST_ENTRIES:
+                    raise TooMuchError
+                outs.append(len(self.values))
+                self.numbers[id(each)] = len(self.values)
+                self.values.append(each)
+        self.nodes.append(Node(op, args, kwargs, tuple(outs)))
+        return found
+
+    def _number(self, x: Tensor) -> Any:
+        return Ref(self.numbers[id(x)]) if id(x) in self.numbers else x
+
+
+def _softmax(x: Tensor, dim: int, half: bool = False) -> Tensor:
+    e = (x - x.amax(dim, keepdim=True).detach()).exp()
+    return e / e.sum(dim, keepdim=True)
+
+
+def _log_softmax(x: Tensor, dim: int, half: bool = False) -> Tensor:
+    z = x - x.amax(dim, keepdim=True).detach()
+    return z - z.exp().sum(dim, keepdim=True).log()
+
+
+def _logsumexp(x: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
+    top = x.amax(dim, keepdim=True)
+    s = (x - top).exp().sum(dim, keepdim=True).log() + top
+    return s if keepdim else s.squeeze(dim)
+
+
+def _variance(x: Tensor, dim: Any = None, *, correction: Any = 1, keepdim: bool = False) -> Any:
+    dims = tuple(range(x.ndim)) if dim is None else tuple(dim)
+    count = x.numel() // max(1, x.sum(dims).numel())
+    squares = (x - x.mean(dims, keepdim=True)).square()
+    mean = squares.mean(dims, keepdim=keepdim)
+    return mean if not correction else mean * (count / (count - correction))
+
+
+def _layer_norm(x: Tensor, shape: Any, w: Any, b: Any, eps: float) -> Any:
+    axes = tuple(range(-len(shape), 0))
+    mean = x.mean(axes, keepdim=True)
+    centered = x - mean
+    r = (centered.square().mean(axes, keepdim=True) + eps).rsqrt()
+    y = centered * r
+    y = y if w is None else y * w
+    return (y if b is None else y + b), mean, r
+
+
+PARTS: dict[str, Callable[..., Any]] = {
+    "_softmax": _softmax,
+    "_log_softmax": _log_softmax,
+    "logsumexp": _logsumexp,
+    "var": _variance,
+    "native_layer_norm": _layer_norm,
+}

@@ -1,0 +1,118 @@
+"""Values of a record in words: what they are, as a reader would write them."""
+
+from typing import Any
+
+from .tape import Node, Ref, Tape, refs
+
+LONGEST = 60  # characters of an expression; what is longer is told by its last operation
+SILENT = (
+    *("clone", "alias", "detach", "expand", "view", "_unsafe_view", "unsqueeze", "squeeze", "_to_copy", "lift_fresh"),
+    *("expand_copy", "view_copy", "unsqueeze_copy", "alias_copy", "detach_copy", "squeeze_copy", "contiguous", "reshape"),
+)
+INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "mm": "@", "bmm": "@", "matmul": "@", "mv": "@", "dot": "@"}
+REDUCED = {
+    **{"mean": "mean", "sum": "sum", "amax": "maximum", "amin": "minimum", "linalg_vector_norm": "norm", "max": "maximum"},
+    **{"prod": "product", "min": "minimum", "norm": "norm", "std": "standard deviation"},
+}
+CALLED = {"_softmax": "softmax", "_log_softmax": "log_softmax", "neg": "-"}
+
+
+class Words:
+    """The words for the values of a tape whose leaves have names."""
+
+    def __init__(self, tape: Tape, names: tuple[str, ...]) -> None:
+        """Nothing is written before it is asked for."""
+        self.tape, self.names = tape, names
+        self.makers = {out: node for node in tape.nodes for out in node.outs}
+
+    def core(self, index: int) -> int:
+        """The value itself, before it was copied, expanded or viewed."""
+        while index in self.makers and self.makers[index].name in SILENT:
+            index = refs(self.makers[index])[0]
+        return index
+
+    def expression(self, index: int) -> str:
+        """Such as inputs[0] - mean(inputs[0], -1), at any length."""
+        index = self.core(index)
+        if index < self.tape.leaves:
+            return self.names[index]
+        node = self.makers[index]
+        parts = [self._part(each) for each in node.args]
+        if node.name in INFIX and len(parts) > 1:
+            return f"{_bracketed(parts[0])} {INFIX[node.name]} {_bracketed(parts[1])}"
+        if node.name == "rsub":
+            return f"{_bracketed(parts[1])} - {_bracketed(parts[0])}"
+        if node.name == "pow":
+            return f"{_bracketed(parts[0])}^{parts[1]}"
+        if node.name == "neg":
+            return f"-{_bracketed(parts[0])}"
+        if node.name in ("t", "transpose"):
+            return f"{_bracketed(parts[0])}.T"
+        return f"{CALLED.get(node.name, node.name)}({', '.join(part for part in parts if part)})"
+
+    def _part(self, arg: Any) -> str:
+        if isinstance(arg, Ref):
+            return self.expression(arg.index)
+        if isinstance(arg, (list, tuple)):
+            return ", ".join(part for part in map(self._part, arg) if part)
+        if isinstance(arg, bool) or arg is None:
+            return ""
+        return f"{arg:g}" if isinstance(arg, (int, float)) else "a constant" if hasattr(arg, "shape") else ""
+
+    def phrase(self, index: int) -> str:
+        """What it is: the mean over axis -1, the exponential, the product inputs[0] * inputs[1]."""
+        index = self.core(index)
+        if index < self.tape.leaves:
+            return self.names[index]
+        node, text = self.makers[index], self.expression(index)
+        short = text if len(text) <= LONGEST else ""
+        if index in self.tape.outputs:
+            return f"the output {short}".rstrip()
+        if node.name in REDUCED:
+            what = "variance" if self._is_variance(node) else REDUCED[node.name]
+            what = "normaliser, the sum" if what == "sum" and self._divides(index) else what
+            return f"the {what}{_axes(node)}" + (f", {short}" if short else "")
+        return short or f"the result of {CALLED.get(node.name, node.name)}"
+
+    def operation(self, node: Node) -> str:
+        """The operation by its name."""
+        return {"neg": "the minus", "pow": "the power", **{k: f"the {v}" for k, v in REDUCED.items()}}.get(
+            node.name, CALLED.get(node.name, node.name)
+        )
+
+    def _is_variance(self, node: Node) -> bool:
+        square = self.makers.get(self.core(refs(node)[0]))
+        if node.name != "mean" or square is None or square.name not in ("pow", "square", "mul"):
+            return False
+        centered = self.makers.get(self.core(refs(square)[0]))
+        mean = self.makers.get(self.core(refs(centered)[1])) if centered and centered.name == "sub" else None
+        return mean is not None and mean.name == "mean"
+
+    def _divides(self, index: int) -> bool:
+        return any(
+            node.name == "div" and len(refs(node)) > 1 and self.core(refs(node)[1]) == index for node in self.tape.nodes
+        )
+
+
+def _axes(node: Node) -> str:
+    axes = node.args[1] if len(node.args) > 1 else None
+    if isinstance(axes, (int, float)) and node.name in ("linalg_vector_norm", "norm"):
+        axes = node.args[2] if len(node.args) > 2 else None
+    axes = [axes] if isinstance(axes, int) else axes
+    if not axes:
+        return " of all entries"
+    return f" over ax{'is' if len(axes) == 1 else 'es'} {', '.join(map(str, axes))}"
+
+
+def _bracketed(text: str) -> str:
+    return f"({text})" if any(f" {sign} " in _outside(text) for sign in "+-*/@") else text
+
+
+def _outside(text: str) -> str:
+    """The text without what stands in brackets."""
+    depth, kept = 0, ""
+    for letter in text:
+        depth += letter in "(["
+        kept += letter if not depth else ""
+        depth -= letter in ")]"
+    return kept
