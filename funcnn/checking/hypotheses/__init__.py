@@ -2,5 +2,6 @@
 
 from .edges import edge_cut as edge_cut
 from .edges import pair_cut as pair_cut
+from .local import LOCAL
 
-READING = (edge_cut, pair_cut)
+READING = (edge_cut, *LOCAL, pair_cut)

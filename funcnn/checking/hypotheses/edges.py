@@ -18,10 +18,6 @@ from .words import REDUCED
 MOST_PAIRS = 30  # paths of which all pairs are tried
 
 
-class Path(tuple[str, Tensor]):
-    """What a path runs through, in words, and what it adds to the gradient."""
-
-
 def edge_cut(e: Evidence) -> Iterator[Cause]:
     """One path is counted k times, k = 0 above all."""
     for r in read(e):
@@ -29,7 +25,7 @@ def edge_cut(e: Evidence) -> Iterator[Cause]:
             k = 1 + ((r.error * path).sum() / path.square().sum()).item()
             if not r.explains(r.r + (k - 1) * path, spare=1):
                 continue
-            yield from _told(name, k, r.formula.x.numel(), _count(r, name))
+            yield from _told(name, k)
 
 
 def pair_cut(e: Evidence) -> Iterator[Cause]:
@@ -75,11 +71,7 @@ def _use(r: Reading, node: int) -> str:
     return r.words.phrase(r.tape.nodes[node].outs[0])
 
 
-def _count(r: Reading, name: str) -> int:
-    return 0
-
-
-def _told(name: str, k: float, n: int, count: int) -> Iterator[Cause]:
+def _told(name: str, k: float) -> Iterator[Cause]:
     def near(x: float) -> bool:
         return abs(k - x) <= 1e-4 * max(1.0, abs(x))
 

@@ -7,6 +7,7 @@ linear, the gradient becomes
     g = r + J^T (mistaken e' - e'),        J = dv/dx
 """
 
+import warnings
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from ..evidence import Evidence
 from .tape import MOST_ENTRIES, Node, TooMuchError, filled, record, refs, run
@@ -51,7 +53,9 @@ class Reading:
         self.tape = record(formula.f, formula.leaves)
         self.words = Words(self.tape, formula.names)
         self.x = formula.leaves[formula.position].detach().clone().requires_grad_()
+        self.still: set[int] = set()
         self._run()
+        self._still()
         self.r = self.pull_outputs(formula.u)
         self.g = formula.pull([leaf.clone() for leaf in formula.leaves], [u.clone() for u in formula.u], None)[
             formula.position
@@ -65,10 +69,12 @@ class Reading:
     def _run(self) -> None:
         leaves = [x.detach() for x in self.formula.leaves]
         leaves[self.formula.position] = self.x
-        self.live: dict[int, Tensor] = dict(enumerate(leaves))
+        self.live: dict[int, Tensor] = dict(enumerate(self.tape.values)) | dict(enumerate(leaves))
         self.taken: dict[tuple[int, int], Tensor] = {}
 
         def also(n: int, slot: int, value: Tensor) -> Tensor:
+            if refs(self.tape.nodes[n])[slot] in self.still:
+                return value.detach()
             if value.requires_grad and value.is_floating_point():
                 value = self.taken[n, slot] = value.view_as(value)
             return value
@@ -76,6 +82,16 @@ class Reading:
         with torch.enable_grad():
             for n, node in enumerate(self.tape.nodes):
                 run(node, n, self.live, also)
+
+    def _still(self) -> None:
+        """Makes constants of values that change nothing, such as the maximum subtracted in a softmax: no rule follows them."""
+        largest = max((edge.down.norm() for edge in self.edges), default=torch.zeros(()))
+        for index, whole in self.adjoint.items():
+            if index >= self.tape.leaves and whole.norm() <= 1e-12 * largest:
+                self.still.add(index)
+        if self.still:
+            self._run()
+        del self.edges
 
     def value(self, index: int) -> Tensor:
         """A value as it was recorded."""
@@ -115,6 +131,27 @@ class Reading:
             if up is not None and down.any():
                 found.append(Edge(n, slot, refs(node)[slot], down, up))
         return found
+
+    @cached_property
+    def tangents(self) -> dict[int, Tensor]:
+        """J w of every value, for a random direction w of the leaf: <w, J^T d> = <J w, d> tells a wrong d at once."""
+        generator = torch.Generator().manual_seed(0)
+        self.direction = torch.randn(self.x.shape, generator=generator, dtype=torch.float64).to(self.x)
+        made: dict[int, Tensor] = dict(enumerate(self.tape.values)) | dict(enumerate(x.detach() for x in self.formula.leaves))
+        with warnings.catch_warnings(), forward_ad.dual_level():
+            warnings.simplefilter("ignore")
+            made[self.formula.position] = forward_ad.make_dual(self.x.detach(), self.direction)
+            for n, node in enumerate(self.tape.nodes):
+                run(node, n, made)
+            tangents = {i: forward_ad.unpack_dual(v).tangent for i, v in made.items() if v.is_floating_point()}
+        return {i: tangent for i, tangent in tangents.items() if tangent is not None}
+
+    def hints(self, index: int, change: Tensor) -> bool:
+        """Whether a change of what is handed down to a value may explain the error: in one direction it does."""
+        if index not in self.tangents:
+            return False
+        along, left = (self.direction * self.error).sum(), (self.tangents[index] * change).sum()
+        return bool((along - left).abs() <= 1e-4 * self.direction.norm() * self.error.norm())
 
     @cached_property
     def paths(self) -> list[Tensor]:
@@ -177,7 +214,8 @@ class Reading:
         """Whether g is what comes out where this is handed down along an edge."""
         if down is None or down.shape != edge.down.shape or not down.isfinite().all():
             return False
-        return self.explains(self.r + self.pull(edge.source, down - edge.down))
+        change = down - edge.down
+        return self.hints(edge.source, change) and self.explains(self.r + self.pull(edge.source, change))
 
 
 _readings: WeakKeyDictionary[Evidence, Reading | None] = WeakKeyDictionary()

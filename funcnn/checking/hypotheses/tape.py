@@ -45,7 +45,10 @@ class Node(NamedTuple):
 
 
 class Tape(NamedTuple):
-    """Nodes in the order of their running, and the values: the leaves first, of which there are `leaves`."""
+    """Nodes in the order of their running, and the values: the leaves first, of which there are `leaves`.
+
+    Values that no node makes are constants.
+    """
 
     nodes: list[Node]
     values: list[Tensor]
@@ -76,10 +79,10 @@ def _recorded(f: Callable[..., tuple[Tensor, ...]], leaves: Sequence[Tensor]) ->
 
 def replay(tape: Tape, leaves: Sequence[Tensor], also: Callable[[int, int, Tensor], Tensor] | None = None) -> Any:
     """The outputs at other leaves; `also(n, slot, value)` is what node n is given in its place."""
-    values: dict[int, Tensor] = dict(enumerate(leaves))
+    values = dict(enumerate(tape.values)) | dict(enumerate(leaves))
     for n, node in enumerate(tape.nodes):
         run(node, n, values, also)
-    return tuple(values[i] if i in values else tape.values[i] for i in tape.outputs)
+    return tuple(values[i] for i in tape.outputs)
 
 
 def run(node: Node, n: int, values: Any, also: Callable[[int, int, Tensor], Tensor] | None = None) -> None:
@@ -120,6 +123,7 @@ class _Recorder(TorchDispatchMode):
         self.nodes: list[Node] = []
         self.values = list(leaves)
         self.numbers = {id(leaf): i for i, leaf in enumerate(leaves)}
+        self.constants: dict[int, int] = {}
 
     def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -147,21 +151,24 @@ class _Recorder(TorchDispatchMode):
     def _kept(self, op: Any, args: Any, kwargs: Any, found: Any) -> Any:
         if len(self.nodes) >= MOST_NODES:
             raise TooMuchError
-        args, kwargs = tree_map_only(Tensor, self._number, (args, kwargs))
+        args, kwargs = tree_map_only(Tensor, lambda x: Ref(self._number(x)), (args, kwargs))
         op = aten.alias.default if op is aten.detach.default else op  # no value depends on what is detached
         outs = []
         for each in found if isinstance(found, (tuple, list)) else [found]:
             if isinstance(each, Tensor):
                 if each.numel() > MOST_ENTRIES:
                     raise TooMuchError
-                outs.append(len(self.values))
-                self.numbers[id(each)] = len(self.values)
-                self.values.append(each)
+                outs.append(self._number(each, new=True))
         self.nodes.append(Node(op, args, kwargs, tuple(outs)))
         return found
 
-    def _number(self, x: Tensor) -> Any:
-        return Ref(self.numbers[id(x)]) if id(x) in self.numbers else x
+    def _number(self, x: Tensor, new: bool = False) -> int:
+        numbers = self.numbers if id(x) in self.numbers else self.constants
+        if new or id(x) not in numbers:
+            numbers = self.numbers if new else self.constants
+            numbers[id(x)] = len(self.values)
+            self.values.append(x)
+        return numbers[id(x)]
 
 
 def _softmax(x: Tensor, dim: int, half: bool = False) -> Tensor:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from torch import Tensor
+
 from .tape import Node, Ref, Tape, refs
 
 LONGEST = 60  # characters of an expression; what is longer is told by its last operation
@@ -36,6 +38,8 @@ class Words:
         index = self.core(index)
         if index < self.tape.leaves:
             return self.names[index]
+        if index not in self.makers:
+            return _constant(self.tape.values[index])
         node = self.makers[index]
         parts = [self._part(each) for each in node.args]
         if node.name in INFIX and len(parts) > 1:
@@ -62,8 +66,8 @@ class Words:
     def phrase(self, index: int) -> str:
         """What it is: the mean over axis -1, the exponential, the product inputs[0] * inputs[1]."""
         index = self.core(index)
-        if index < self.tape.leaves:
-            return self.names[index]
+        if index < self.tape.leaves or index not in self.makers:
+            return self.expression(index)
         node, text = self.makers[index], self.expression(index)
         short = text if len(text) <= LONGEST else ""
         if index in self.tape.outputs:
@@ -102,6 +106,10 @@ def _axes(node: Node) -> str:
     if not axes:
         return " of all entries"
     return f" over ax{'is' if len(axes) == 1 else 'es'} {', '.join(map(str, axes))}"
+
+
+def _constant(x: Tensor) -> str:
+    return f"{x.item():g}" if x.numel() == 1 else f"a constant of shape {tuple(x.shape)}"
 
 
 def _bracketed(text: str) -> str:
