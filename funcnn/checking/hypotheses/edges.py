@@ -5,27 +5,40 @@ The gradient is a sum over paths; those through an edge e add c_e = J^T e'. If t
     g = r + (k - 1) c_e        k = 0: the value is treated as a constant; k = -1: a sign; k = 2: twice
 """
 
-import itertools
+from collections import Counter
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..evidence import Cause, Evidence
-from .graph import Reading, read
+from .graph import SEEN, Reading, read
 from .words import REDUCED
 
 MOST_PAIRS = 30  # paths of which all pairs are tried
 
 
+class Path(NamedTuple):
+    """A summand of the gradient: what it runs through, in words, how it begins, and how it is seen by the probes."""
+
+    name: str
+    index: int
+    down: Tensor
+    seen: Tensor
+
+
 def edge_cut(e: Evidence) -> Iterator[Cause]:
     """One path is counted k times, k = 0 above all."""
     for r in read(e):
-        for name, path in paths(r):
-            k = 1 + ((r.error * path).sum() / path.square().sum()).item()
-            if not r.explains(r.r + (k - 1) * path, spare=1):
+        for path in paths(r):
+            k = 1 + ((r.target @ path.seen) / path.seen.square().sum()).item()
+            if (r.target - (k - 1) * path.seen).abs().max() > SEEN:
                 continue
-            yield from _told(name, k)
+            whole = r.pull(path.index, path.down)
+            k = 1 + ((r.error * whole).sum() / whole.square().sum()).item()
+            if r.explains(r.r + (k - 1) * whole, spare=1):
+                yield _told(path.name, k, _sizes(r))
 
 
 def pair_cut(e: Evidence) -> Iterator[Cause]:
@@ -34,52 +47,66 @@ def pair_cut(e: Evidence) -> Iterator[Cause]:
         found = paths(r)[:MOST_PAIRS]
         if len(found) < 2:
             return
-        flat = torch.stack([path.flatten() for _, path in found])
-        gram, along, size = flat @ flat.mT, flat @ r.error.flatten(), r.error.square().sum()
-        left = size + 2 * (along[:, None] + along) + gram.diag()[:, None] + gram.diag() + 2 * gram
-        for i, j in itertools.combinations(range(len(found)), 2):
-            if left[i, j] <= 1e-6 * size and r.explains(r.r - found[i][1] - found[j][1]):
-                names = f"{found[i][0]} and {found[j][0]}"
+        seen = torch.stack([path.seen for path in found])
+        left = (r.target + seen[:, None] + seen).abs().amax(2) <= SEEN
+        for i, j in left.triu(1).nonzero()[:8].tolist():
+            if r.explains(r.r - r.pull(found[i].index, found[i].down) - r.pull(found[j].index, found[j].down)):
+                names = f"{found[i].name} and {found[j].name}"
                 yield "path", f"the paths through {names} are missing: both are treated as constants"
 
 
-def paths(r: Reading) -> list[tuple[str, Tensor]]:
-    """Different summands of the gradient with what they run through: reductions first, then in the order of the forward."""
-    size = r.r.norm()
-    candidates = []
-    for edge, path in zip(r.edges, r.paths, strict=True):
-        maker = r.words.makers.get(r.words.core(edge.source))
-        if maker is None:  # the leaf itself, as it is used here
-            name, rank = f"the use of {r.words.phrase(edge.source)} in {_use(r, edge.node)}", 2
-        else:
-            name, rank = r.words.phrase(edge.source), 0 if maker.name in REDUCED else 1
-        candidates.append((rank, name, path))
+def paths(r: Reading) -> list[Path]:
+    """Different summands of the gradient: those through reductions first, then in the order of the forward pass."""
+    candidates, uses = [], Counter(edge.source for edge in r.edges)
+    for edge, seen in zip(r.edges, r.own, strict=True):
+        name = r.words.phrase(edge.source)
+        if edge.source < r.tape.leaves or r.words.core(edge.source) < r.tape.leaves:  # the leaf itself, as it is used here
+            name = f"the use of {name} in {r.words.phrase(r.node(edge).outs[0])}"
+        candidates.append((_rank(r, edge.source), Path(name, edge.source, edge.down, seen)))
     for index, whole in r.adjoint.items():  # a value as a whole, where it is used more than once
-        if index >= r.tape.leaves and sum(edge.source == index for edge in r.edges) > 1:
-            maker = r.words.makers.get(r.words.core(index))
-            rank = 0 if maker is not None and maker.name in REDUCED else 1
-            candidates.append((rank, r.words.phrase(index), r.pull(index, whole)))
-    found: list[tuple[str, Tensor]] = []
-    for _, name, path in sorted(candidates, key=lambda each: each[0]):
-        new = all((path - other).norm() > 1e-6 * path.norm() for _, other in found)
-        if new and path.norm() > 1e-9 * size and (path - r.r).norm() > 1e-6 * size:
-            found.append((name, path))
+        if index >= r.tape.leaves and uses[index] > 1:
+            path = Path(r.words.phrase(index), index, whole, r.probed(index, whole[None])[0])
+            candidates.append((_rank(r, index), path))
+    found: list[Path] = []
+    whole = r.probed(r.formula.position, r.r[None])[0]
+    for _, path in sorted(candidates, key=lambda each: each[0]):
+        least = 1e-9 * whole.abs().max()
+        if path.seen.abs().max() > least and all(
+            (path.seen - other).abs().max() > 1e-7 * path.seen.abs().max() for other in (whole, *(one.seen for one in found))
+        ):
+            found.append(path)
     return found
 
 
-def _use(r: Reading, node: int) -> str:
-    return r.words.phrase(r.tape.nodes[node].outs[0])
+def _rank(r: Reading, index: int) -> int:
+    maker = r.words.makers.get(r.words.core(index))
+    return 2 if maker is None else 0 if maker.name in REDUCED else 1
 
 
-def _told(name: str, k: float) -> Iterator[Cause]:
+def _sizes(r: Reading) -> set[int]:
+    """What an average may be over."""
+    sizes = {value.numel() for value in r.live.values()} | {n for value in r.live.values() for n in value.shape}
+    return {n for n in sizes if n > 2}
+
+
+def _told(name: str, k: float, sizes: set[int]) -> Cause:
     def near(x: float) -> bool:
-        return abs(k - x) <= 1e-4 * max(1.0, abs(x))
+        return abs(k - x) <= 1e-5 * max(1.0, abs(x))
 
     if near(0):
-        yield "path", f"the path through {name} is missing: it is treated as a constant"
-    elif near(-1):
-        yield "path sign", f"the path through {name} has the other sign"
-    elif near(2):
-        yield "path", f"the path through {name} counts twice"
-    else:
-        yield "path factor", f"the path through {name} counts {k:.5g} times: a factor there"
+        return "path", f"the path through {name} is missing: it is treated as a constant"
+    if near(-1):
+        return "path sign", f"the path through {name} has the other sign"
+    if near(2):
+        return "path", f"the path through {name} counts twice"
+    told = f"a factor: the path through {name} counts {k:.5g} times"
+    for n in sorted(sizes):
+        for value, what in (
+            (n, f"a sum in place of a mean over {n}"),
+            (1 / n, f"a mean over {n} in place of a sum"),
+            (n / (n - 1), f"n / (n - 1) for n = {n}"),
+            ((n - 1) / n, f"(n - 1) / n for n = {n}"),
+        ):
+            if near(value):
+                return "path factor", f"{told}, {what}"
+    return "path factor", told

@@ -7,6 +7,7 @@ linear, the gradient becomes
     g = r + J^T (mistaken e' - e'),        J = dv/dx
 """
 
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -23,6 +24,10 @@ from .words import Words
 
 CLOSE = 1e-5  # of |g - r|, what a prediction may leave: reading is exact, and many predictions are tried
 ROUNDED = 1e-12  # of |g|, what rounding may leave
+PROBES = 2
+SEEN = 1e-4  # of |w| |g - r|, how far <w, g> may be off before all of it is looked at
+MOST_ALIKE = 24  # values of one shape that are tried in each other's place
+MOST_HITS = 8
 
 
 class Edge(NamedTuple):
@@ -33,13 +38,6 @@ class Edge(NamedTuple):
     source: int
     down: Tensor
     up: Tensor
-
-
-class Named(NamedTuple):
-    """A tensor, and how it is called."""
-
-    name: str
-    value: Tensor
 
 
 class Reading:
@@ -134,32 +132,44 @@ class Reading:
 
     @cached_property
     def tangents(self) -> dict[int, Tensor]:
-        """J w of every value, for a random direction w of the leaf: <w, J^T d> = <J w, d> tells a wrong d at once."""
+        """J w of every value, (entries, PROBES), for random directions w: <w, J^T d> = <J w, d> tells a wrong d at once."""
         generator = torch.Generator().manual_seed(0)
-        self.direction = torch.randn(self.x.shape, generator=generator, dtype=torch.float64).to(self.x)
-        made: dict[int, Tensor] = dict(enumerate(self.tape.values)) | dict(enumerate(x.detach() for x in self.formula.leaves))
-        with warnings.catch_warnings(), forward_ad.dual_level():
-            warnings.simplefilter("ignore")
-            made[self.formula.position] = forward_ad.make_dual(self.x.detach(), self.direction)
-            for n, node in enumerate(self.tape.nodes):
-                run(node, n, made)
-            tangents = {i: forward_ad.unpack_dual(v).tangent for i, v in made.items() if v.is_floating_point()}
-        return {i: tangent for i, tangent in tangents.items() if tangent is not None}
-
-    def hints(self, index: int, change: Tensor) -> bool:
-        """Whether a change of what is handed down to a value may explain the error: in one direction it does."""
-        if index not in self.tangents:
-            return False
-        along, left = (self.direction * self.error).sum(), (self.tangents[index] * change).sum()
-        return bool((along - left).abs() <= 1e-4 * self.direction.norm() * self.error.norm())
+        found: list[dict[int, Tensor]] = []
+        self.directions = [torch.randn(self.x.shape, generator=generator, dtype=torch.float64) for _ in range(PROBES)]
+        for w in self.directions:
+            made = dict(enumerate(self.tape.values)) | dict(enumerate(x.detach() for x in self.formula.leaves))
+            with warnings.catch_warnings(), forward_ad.dual_level():
+                warnings.simplefilter("ignore")
+                made[self.formula.position] = forward_ad.make_dual(self.x.detach(), w.to(self.x))
+                for n, node in enumerate(self.tape.nodes):
+                    run(node, n, made)
+                found.append({i: t for i, v in made.items() if (t := forward_ad.unpack_dual(v).tangent) is not None})
+        return {i: torch.stack([each[i].flatten() for each in found], 1) for i in found[0]}
 
     @cached_property
-    def paths(self) -> list[Tensor]:
-        """What each edge adds to the gradient."""
-        return [self.pull(edge.source, edge.down) for edge in self.edges]
+    def target(self) -> Tensor:
+        """<w, g - r> for these directions, in units of |w| |g - r|."""
+        return self.scaled(torch.stack([(w.to(self.error) * self.error).sum() for w in self.directions]))
+
+    def scaled(self, products: Tensor) -> Tensor:
+        """Products with the directions, (..., PROBES), in these units."""
+        sizes = torch.stack([w.norm() for w in self.directions]).to(products)
+        return products / (sizes * self.error.norm())
+
+    def probed(self, index: int, cotangents: Tensor) -> Tensor:
+        """The gradient that each of some cotangents (K, ...) of a value adds, seen in these directions, (K, PROBES)."""
+        return self.scaled(cotangents.reshape(len(cotangents), -1) @ self.tangents[index])
+
+    @cached_property
+    def own(self) -> list[Tensor]:
+        """What each edge adds to the gradient, seen in these directions."""
+        return [self.probed(edge.source, edge.down[None])[0] for edge in self.edges]
 
     def local(self, edge: Edge, others: dict[int, Tensor], up: Tensor | None = None) -> Tensor | None:
-        """What its node hands down along an edge where it is given others in some slots, or None if it cannot."""
+        """What its node hands down along an edge where it is given others in some slots, or None if it cannot.
+
+        Where it works entry by entry, the others may be stacked.
+        """
         node, slot = self.tape.nodes[edge.node], -1
         own: Tensor | None = None
 
@@ -168,15 +178,18 @@ class Reading:
             slot += 1
             x = others.get(slot, self.live[ref.index]).detach()
             if slot == edge.slot:
-                own = x = x.clone().requires_grad_()
+                own = x = x.expand(shape if torch.Tag.pointwise in node.op.tags else x.shape).clone().requires_grad_()
             return x
+
+        shape = max((x.shape for x in others.values()), key=len, default=edge.down.shape)
+        shape = shape if len(shape) > edge.down.ndim else edge.down.shape
 
         try:
             with torch.enable_grad():
                 args, kwargs = filled((node.args, node.kwargs), given)
                 y = node.op(*args, **kwargs)
             y = next(z for z in (y if isinstance(y, (tuple, list)) else [y]) if isinstance(z, Tensor) and z.requires_grad)
-            return torch.autograd.grad(y, own, edge.up if up is None else up, materialize_grads=True)[0]
+            return torch.autograd.grad(y, own, (edge.up if up is None else up).expand_as(y), materialize_grads=True)[0]
         except (RuntimeError, ValueError, TypeError, IndexError, StopIteration):
             return None
 
@@ -185,21 +198,29 @@ class Reading:
         return self.tape.nodes[edge.node]
 
     @cached_property
-    def pool(self) -> list[Named]:
-        """Everything that has a name: the leaves, the outputs, the values between, each number once."""
+    def pool(self) -> dict[torch.Size, tuple[list[str], Tensor]]:
+        """Everything that has a name: the leaves, the outputs, the values between, by shape: the names, and all stacked."""
         order = [*range(self.tape.leaves), *self.tape.outputs, *sorted(self.live)]
-        found: list[Named] = []
+        found: dict[torch.Size, dict[float, int]] = {}
         for index in dict.fromkeys(order):
             value = self.value(index)
-            if not value.is_floating_point() or not value.isfinite().all():
-                continue
-            if not any(other.value.shape == value.shape and torch.equal(other.value, value) for other in found):
-                found.append(Named(self.words.phrase(index), value))
-        return found
+            if value.is_floating_point() and value.ndim:
+                key = torch.dot(value.flatten(), self._weights[: value.numel()]).item()  # equal numbers have equal keys
+                if math.isfinite(key) and len(found.setdefault(value.shape, {})) < MOST_ALIKE:
+                    found[value.shape].setdefault(key, index)
+        return {
+            shape: ([self.words.phrase(i) for i in each.values()], torch.stack([self.value(i) for i in each.values()]))
+            for shape, each in found.items()
+        }
 
-    def alike(self, shape: torch.Size) -> list[Named]:
+    @cached_property
+    def _weights(self) -> Tensor:
+        longest = max(value.numel() for value in self.live.values())
+        return torch.rand(longest, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def alike(self, shape: torch.Size) -> tuple[list[str], Tensor]:
         """Those of the pool that have this shape."""
-        return [each for each in self.pool if each.value.shape == shape]
+        return self.pool.get(shape, ([], torch.zeros((0, *shape), dtype=torch.float64)))
 
     def explains(self, p: Tensor, spare: int = 0) -> bool:
         """Whether a prediction is g, where `spare` numbers of it were fitted and enough entries are left to tell."""
@@ -210,12 +231,14 @@ class Reading:
             and left <= 1e-2 * self.error.norm()
         )
 
-    def mistaken(self, edge: Edge, down: Tensor | None) -> bool:
-        """Whether g is what comes out where this is handed down along an edge."""
-        if down is None or down.shape != edge.down.shape or not down.isfinite().all():
-            return False
-        change = down - edge.down
-        return self.hints(edge.source, change) and self.explains(self.r + self.pull(edge.source, change))
+    def mistaken(self, edge: Edge, downs: Tensor) -> list[int]:
+        """Which of some cotangents (K, ...) explain g, if they are handed down along an edge."""
+        if edge.source not in self.tangents or not len(downs) or downs.shape[1:] != edge.down.shape:
+            return []
+        changes = downs - edge.down
+        seen = (self.probed(edge.source, changes) - self.target).abs().amax(1) <= SEEN
+        hits = seen.nonzero()[:MOST_HITS, 0].tolist()
+        return [k for k in hits if self.explains(self.r + self.pull(edge.source, changes[k]))]
 
 
 _readings: WeakKeyDictionary[Evidence, Reading | None] = WeakKeyDictionary()

@@ -12,8 +12,7 @@ Each is tried at every edge, with every t that the formula has in that shape.
 """
 
 from collections.abc import Callable, Iterator
-from itertools import islice
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -22,89 +21,114 @@ from ..evidence import Cause, Evidence
 from .graph import Edge, Reading, read
 from .tape import filled, refs
 
-MOST = 1500  # mistakes of a kind that are tried
 LINEAR = ("cumsum", "flip", "roll", "t", "transpose", "permute", "tril", "triu", "constant_pad_nd")
 MASKS = ("where", "masked_fill", "tril", "triu", "clamp", "clamp_min", "clamp_max", "relu", "maximum", "minimum")
-Mistake: TypeAlias = tuple[str, str, Tensor | None]  # cause, sentence, what is handed down
-Kind: TypeAlias = Callable[[Reading, Edge], Iterator[Mistake]]
+DULL = ("add", "sub", "expand", "sum", "mean", "view", "_unsafe_view", "t", "transpose", "permute", "clone", "alias", "neg")
+MOST_SLOW = 300  # derivatives that are taken one by one
 
 
-def _left_out(r: Reading, edge: Edge) -> Iterator[Mistake]:
-    node = r.node(edge)
-    if edge.up.shape != edge.down.shape or torch.equal(edge.up, edge.down):
-        return
-    what, given = r.words.operation(node), refs(node)
+class Mistakes(NamedTuple):
+    """Several mistakes of a kind at an edge: what is handed down instead (K, ...), and how the k-th is told."""
+
+    cause: str
+    tell: Callable[[int], str]
+    downs: Tensor
+
+
+Kind: TypeAlias = Callable[[Reading, Edge], Iterator[Mistakes]]
+
+
+def _left_out(r: Reading, edge: Edge) -> Iterator[Mistakes]:
+    if edge.up.shape == edge.down.shape and not torch.equal(edge.up, edge.down):
+        cause, tell = _why_left_out(r, edge)
+        yield Mistakes(cause, tell, edge.up[None])
+
+
+def _why_left_out(r: Reading, edge: Edge) -> tuple[str, Callable[[int], str]]:
+    node, what, given = r.node(edge), r.words.operation(r.node(edge)), refs(r.node(edge))
     if node.name in ("mul", "div") and len(given) > 1:
-        other = r.words.phrase(given[1 - edge.slot])
-        if node.name == "mul":
-            yield "factor", f"a factor is missing: the derivative of {_of(r, edge)} lacks {other}", edge.up
-        elif edge.slot == 0:
-            yield "factor", f"a factor is missing: the derivative of {_of(r, edge)} lacks the division by {other}", edge.up
-    elif node.name in MASKS:
-        yield "mask", f"the mask is left out: the cotangent passes {what} as if it were the identity", edge.up
-    elif node.name in ("neg", "rsub", "sub"):
-        yield "sign", f"the minus of {_of(r, edge)} is left out", edge.up
-    else:
-        at = r.words.phrase(edge.source)
-        yield "activation derivative", f"the derivative of {what} at {at} is missing, as in a chain rule cut short", edge.up
+        by = "the division by " if node.name == "div" else ""
+        return _factor(r, given[1 - edge.slot]), lambda _: (
+            f"a factor is missing: the derivative of {_of(r, edge)} lacks {by}{r.words.phrase(given[1 - edge.slot])}"
+        )
+    if node.name in MASKS:
+        return "mask", lambda _: f"the mask is left out: the cotangent passes {what} as if it were the identity"
+    if node.name in ("neg", "rsub", "sub"):
+        return "sign", lambda _: f"the minus of {_of(r, edge)} is left out: a sign"
+    at = r.words.phrase(edge.source)
+    return "activation derivative", lambda _: f"the derivative of {what} at {at} is missing, a factor of the chain rule"
 
 
-def _reversed(r: Reading, edge: Edge) -> Iterator[Mistake]:
+def _factor(r: Reading, index: int) -> str:
+    return "mask" if "mask" in r.words.phrase(index) else "factor"
+
+
+def _forward(r: Reading, edge: Edge) -> Iterator[Mistakes]:
     node = r.node(edge)
     if node.name in LINEAR and edge.up.shape == edge.down.shape:
         args, kwargs = filled((node.args, node.kwargs), lambda ref: edge.up)
         what = r.words.operation(node)
-        yield "direction", f"{what} is applied to the cotangent as in the forward direction, not its adjoint", node.op(
-            *args, **kwargs
+        told = f"the direction: {what} is applied to the cotangent as in the forward pass, not its adjoint"
+        yield Mistakes("direction", lambda _: told, node.op(*args, **kwargs)[None])
+
+
+def _operands(r: Reading, edge: Edge) -> Iterator[Mistakes]:
+    """Other values for one of the operands."""
+    node, given = r.node(edge), refs(r.node(edge))
+    if node.name in DULL:
+        return
+    for slot, index in enumerate(given):
+        own = r.value(index)
+        if slot == edge.slot and node.name in ("mul", "mm", "bmm", "where"):
+            continue
+        names, others = _others(r, own)
+        told = f"a wrong operand: in the derivative of {_of(r, edge)}, {{}} stands in place of {r.words.phrase(index)}"
+        yield Mistakes(
+            "operand", lambda k, told=told, names=names: told.format(names[k]), _with(r, edge, slot, others)  # type: ignore[misc]
         )
 
 
-def _operands(r: Reading, edge: Edge) -> Iterator[Mistake]:
-    """Other values for one of the operands."""
+def _with(r: Reading, edge: Edge, slot: int, others: Tensor) -> Tensor:
     node = r.node(edge)
-    for slot, index in enumerate(refs(node)):
-        own = r.value(index)
-        if (slot == edge.slot and node.name in ("mul", "div", "mm", "bmm", "add", "sub", "expand", "sum", "mean")) or (
-            own.ndim == 0 and node.name == "expand"
-        ):
-            continue
-        told = f"in the derivative of {_of(r, edge)}"
-        for name, other in _others(r, own):
-            if torch.equal(other, own):
-                continue
-            sentence = f"{told}, {name} stands in place of {r.words.phrase(index)}"
-            yield "operand", sentence, r.local(edge, {slot: other})
+    if node.name in ("mm", "bmm"):
+        return edge.up @ others.mT if edge.slot == 0 else others.mT @ edge.up
+    nothing = edge.down.new_zeros((0, *edge.down.shape))
+    if torch.Tag.pointwise in node.op.tags:
+        found = r.local(edge, {slot: others})
+        return nothing if found is None else found
+    made = [r.local(edge, {slot: other}) for other in others]
+    return torch.stack([edge.down if each is None else each for each in made]) if made else nothing
 
 
-def _others(r: Reading, own: Tensor) -> Iterator[tuple[str, Tensor]]:
+def _others(r: Reading, own: Tensor) -> tuple[list[str], Tensor]:
+    """What may stand in place of a tensor: whatever has its shape, ones, the cotangent, its transpose, the opposite mask."""
     if own.dtype == torch.bool:
-        yield "the opposite mask", ~own
-        yield "no mask", torch.ones_like(own)
-    elif own.is_floating_point():
-        yield from r.alike(own.shape)
-        yield "1", torch.ones_like(own)
-        for each, u in zip(r.formula.u, r.tape.outputs, strict=True):
-            if each.shape == own.shape:
-                yield "the cotangent", each
+        return ["the opposite mask", "no mask"], torch.stack([~own, torch.ones_like(own)])
+    if not own.is_floating_point():
+        return [], own.new_zeros((0, *own.shape))
+    names, values = r.alike(own.shape)
+    more = [("1", torch.ones_like(own))]
+    more += [("the cotangent", u) for u in r.formula.u if u.shape == own.shape]
     if own.ndim > 1 and own.shape[-1] == own.shape[-2]:
-        yield "its transpose", own.mT.contiguous()
+        more.append(("its transpose", own.mT))
+    return names + [name for name, _ in more], torch.cat([values, torch.stack([value for _, value in more])])
 
 
-def _slopes(r: Reading, edge: Edge) -> Iterator[Mistake]:
+def _slopes(r: Reading, edge: Edge) -> Iterator[Mistakes]:
     """Entry by entry, another tensor than the derivative."""
     node = r.node(edge)
     if torch.Tag.pointwise in node.op.tags and len(refs(node)) == 1 and edge.up.shape == edge.down.shape:
-        for name, t in r.alike(edge.up.shape):
-            sentence = f"the derivative of {r.words.operation(node)} at {r.words.phrase(edge.source)} is taken to be {name}"
-            yield "activation derivative", sentence, edge.up * t
+        names, values = r.alike(edge.up.shape)
+        told = f"the derivative of {r.words.operation(node)} at {r.words.phrase(edge.source)} is taken to be"
+        yield Mistakes("activation derivative", lambda k: f"{told} {names[k]}", edge.up * values)
 
 
-def _factors(r: Reading, edge: Edge) -> Iterator[Mistake]:
+def _factors(r: Reading, edge: Edge) -> Iterator[Mistakes]:
     """One factor of those that there are, too many or missing."""
-    for name, t in r.alike(edge.down.shape):
-        where = f"on the way to {r.words.phrase(edge.source)} through {_of(r, edge)}"
-        yield "factor", f"a factor too many: {name}, {where}", edge.down * t
-        yield "factor", f"a factor is missing: {name}, {where}", edge.down / t
+    names, values = r.alike(edge.down.shape)
+    where = f"on the way to {r.words.phrase(edge.source)} through {_of(r, edge)}"
+    yield Mistakes("factor", lambda k: f"a factor too many: {names[k]}, {where}", edge.down * values)
+    yield Mistakes("factor", lambda k: f"a factor is missing: {names[k]}, {where}", edge.down / values)
 
 
 def _of(r: Reading, edge: Edge) -> str:
@@ -114,12 +138,12 @@ def _of(r: Reading, edge: Edge) -> str:
 def _tried(kind: Kind) -> Callable[[Evidence], Iterator[Cause]]:
     def hypothesis(e: Evidence) -> Iterator[Cause]:
         for r in read(e):
-            mistakes = ((edge, mistake) for edge in r.edges for mistake in kind(r, edge))
-            for edge, (cause, sentence, down) in islice(mistakes, MOST):
-                if r.mistaken(edge, down):
-                    yield cause, sentence
+            for edge in r.edges:
+                for mistakes in kind(r, edge):
+                    for k in r.mistaken(edge, mistakes.downs):
+                        yield mistakes.cause, mistakes.tell(k)
 
     return hypothesis
 
 
-LOCAL = tuple(map(_tried, (_left_out, _reversed, _operands, _slopes, _factors)))
+LOCAL = tuple(map(_tried, (_left_out, _forward, _operands, _slopes, _factors)))

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .tape import Node, Ref, Tape, refs
@@ -26,6 +27,7 @@ class Words:
         """Nothing is written before it is asked for."""
         self.tape, self.names = tape, names
         self.makers = {out: node for node in tape.nodes for out in node.outs}
+        self._phrases: dict[int, str] = {}
 
     def core(self, index: int) -> int:
         """The value itself, before it was copied, expanded or viewed."""
@@ -33,15 +35,17 @@ class Words:
             index = refs(self.makers[index])[0]
         return index
 
-    def expression(self, index: int) -> str:
-        """Such as inputs[0] - mean(inputs[0], -1), at any length."""
+    def expression(self, index: int, depth: int = 99) -> str:
+        """Such as inputs[0] - mean(inputs[0], -1), with dots in place of what is deeper."""
         index = self.core(index)
         if index < self.tape.leaves:
             return self.names[index]
         if index not in self.makers:
             return _constant(self.tape.values[index])
+        if not depth:
+            return "..."
         node = self.makers[index]
-        parts = [self._part(each) for each in node.args]
+        parts = [self._part(each, depth - 1) for each in node.args]
         if node.name in INFIX and len(parts) > 1:
             return f"{_bracketed(parts[0])} {INFIX[node.name]} {_bracketed(parts[1])}"
         if node.name == "rsub":
@@ -54,29 +58,46 @@ class Words:
             return f"{_bracketed(parts[0])}.T"
         return f"{CALLED.get(node.name, node.name)}({', '.join(part for part in parts if part)})"
 
-    def _part(self, arg: Any) -> str:
+    def _part(self, arg: Any, depth: int) -> str:
         if isinstance(arg, Ref):
-            return self.expression(arg.index)
+            return self.expression(arg.index, depth)
         if isinstance(arg, (list, tuple)):
-            return ", ".join(part for part in map(self._part, arg) if part)
+            return ", ".join(part for part in (self._part(each, depth) for each in arg) if part)
         if isinstance(arg, bool) or arg is None:
             return ""
-        return f"{arg:g}" if isinstance(arg, (int, float)) else "a constant" if hasattr(arg, "shape") else ""
+        return f"{arg:g}" if isinstance(arg, (int, float)) and abs(arg) < 2**62 else ""
+
+    def short(self, index: int) -> str:
+        """The expression as deep as it is short."""
+        best = "..."
+        for depth in range(1, 12):
+            text = self.expression(index, depth)
+            if len(text) > LONGEST:
+                break
+            if text == best:
+                return text
+            best = text
+        return best
 
     def phrase(self, index: int) -> str:
-        """What it is: the mean over axis -1, the exponential, the product inputs[0] * inputs[1]."""
+        """What it is: the mean over axis -1, the output, the product inputs[0] * inputs[1]."""
         index = self.core(index)
+        if index not in self._phrases:
+            self._phrases[index] = self._phrase(index)
+        return self._phrases[index]
+
+    def _phrase(self, index: int) -> str:
         if index < self.tape.leaves or index not in self.makers:
             return self.expression(index)
-        node, text = self.makers[index], self.expression(index)
-        short = text if len(text) <= LONGEST else ""
+        node, short = self.makers[index], self.short(index)
+        short = short if short != "..." else f"the result of {CALLED.get(node.name, node.name)}"
         if index in self.tape.outputs:
-            return f"the output {short}".rstrip()
+            return f"the output, {short}"
         if node.name in REDUCED:
             what = "variance" if self._is_variance(node) else REDUCED[node.name]
             what = "normaliser, the sum" if what == "sum" and self._divides(index) else what
-            return f"the {what}{_axes(node)}" + (f", {short}" if short else "")
-        return short or f"the result of {CALLED.get(node.name, node.name)}"
+            return f"the {what}{_axes(node)} ({short})"
+        return short
 
     def operation(self, node: Node) -> str:
         """The operation by its name."""
@@ -109,7 +130,14 @@ def _axes(node: Node) -> str:
 
 
 def _constant(x: Tensor) -> str:
-    return f"{x.item():g}" if x.numel() == 1 else f"a constant of shape {tuple(x.shape)}"
+    if x.numel() == 1:
+        return f"{x.item():g}"
+    return f"{'the mask' if _is_mask(x) else 'a constant'} of shape {tuple(x.shape)}"
+
+
+def _is_mask(x: Tensor) -> bool:
+    """Whether there are but zeros and one other number in it."""
+    return x.dtype == torch.bool or (0 < int((x == 0).sum()) < x.numel() and bool((x[x != 0] == x.max()).all()))
 
 
 def _bracketed(text: str) -> str:
