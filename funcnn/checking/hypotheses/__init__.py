@@ -1,7 +1,28 @@
-"""Hypotheses that read the formula: what the rule under test is of, and what a mistake in it would make of the gradient."""
+"""Hypotheses that read the formula: what the rule under test is of, and what a mistake in it would make of the gradient.
 
-from .edges import edge_cut as edge_cut
-from .edges import pair_cut as pair_cut
-from .local import LOCAL
+The order is that of how much is claimed: what few formulas would show by chance comes first.
+"""
 
-READING = (edge_cut, *LOCAL, pair_cut)
+from collections.abc import Callable, Iterator
+
+from ..evidence import Cause, Evidence
+from .alias import other_cotangent, written_elsewhere
+from .edges import edge_cut, pair_cut
+from .local import factors, left_out, operands, slopes, undone
+from .precision import rounded_inside, rounded_result
+from .repairs import repaired
+
+READING: tuple[Callable[[Evidence], Iterator[Cause]], ...] = (
+    rounded_result,
+    other_cotangent,
+    edge_cut,
+    left_out,
+    undone,
+    operands,
+    written_elsewhere,
+    rounded_inside,
+    slopes,
+    factors,
+    repaired,
+    pair_cut,
+)

@@ -20,10 +20,10 @@ MOST_PAIRS = 30  # paths of which all pairs are tried
 
 
 class Path(NamedTuple):
-    """A summand of the gradient: what it runs through, in words, how it begins, and how it is seen by the probes."""
+    """A summand of the gradient: the value that it runs through, to which node, the cotangent, and what the probes see."""
 
-    name: str
     index: int
+    node: int | None
     down: Tensor
     seen: Tensor
 
@@ -38,7 +38,7 @@ def edge_cut(e: Evidence) -> Iterator[Cause]:
             whole = r.pull(path.index, path.down)
             k = 1 + ((r.error * whole).sum() / whole.square().sum()).item()
             if r.explains(r.r + (k - 1) * whole, spare=1):
-                yield _told(path.name, k, _sizes(r))
+                yield _told(name(r, path), k, _sizes(r))
 
 
 def pair_cut(e: Evidence) -> Iterator[Cause]:
@@ -51,7 +51,7 @@ def pair_cut(e: Evidence) -> Iterator[Cause]:
         left = (r.target + seen[:, None] + seen).abs().amax(2) <= SEEN
         for i, j in left.triu(1).nonzero()[:8].tolist():
             if r.explains(r.r - r.pull(found[i].index, found[i].down) - r.pull(found[j].index, found[j].down)):
-                names = f"{found[i].name} and {found[j].name}"
+                names = f"{name(r, found[i])} and {name(r, found[j])}"
                 yield "path", f"the paths through {names} are missing: both are treated as constants"
 
 
@@ -59,23 +59,25 @@ def paths(r: Reading) -> list[Path]:
     """Different summands of the gradient: those through reductions first, then in the order of the forward pass."""
     candidates, uses = [], Counter(edge.source for edge in r.edges)
     for edge, seen in zip(r.edges, r.own, strict=True):
-        name = r.words.phrase(edge.source)
-        if edge.source < r.tape.leaves or r.words.core(edge.source) < r.tape.leaves:  # the leaf itself, as it is used here
-            name = f"the use of {name} in {r.words.phrase(r.node(edge).outs[0])}"
-        candidates.append((_rank(r, edge.source), Path(name, edge.source, edge.down, seen)))
+        candidates.append((_rank(r, edge.source), Path(edge.source, edge.node, edge.down, seen)))
     for index, whole in r.adjoint.items():  # a value as a whole, where it is used more than once
         if index >= r.tape.leaves and uses[index] > 1:
-            path = Path(r.words.phrase(index), index, whole, r.probed(index, whole[None])[0])
+            path = Path(index, None, whole, r.probed(index, whole[None])[0])
             candidates.append((_rank(r, index), path))
-    found: list[Path] = []
-    whole = r.probed(r.formula.position, r.r[None])[0]
-    for _, path in sorted(candidates, key=lambda each: each[0]):
-        least = 1e-9 * whole.abs().max()
-        if path.seen.abs().max() > least and all(
-            (path.seen - other).abs().max() > 1e-7 * path.seen.abs().max() for other in (whole, *(one.seen for one in found))
-        ):
-            found.append(path)
-    return found
+    candidates.sort(key=lambda each: each[0])
+    seen = torch.stack([r.probed(r.formula.position, r.r[None])[0], *(path.seen for _, path in candidates)])
+    size = seen.abs().amax(1)
+    same = (seen[:, None] - seen).abs().amax(2) <= 1e-7 * size
+    new = ~same.tril(-1).any(1) & (size > 1e-9 * size[0])
+    return [path for (_, path), kept in zip(candidates, new[1:].tolist(), strict=True) if kept]
+
+
+def name(r: Reading, path: Path) -> str:
+    """What a path runs through, in words."""
+    told = r.words.phrase(path.index)
+    if path.node is not None and r.words.core(path.index) < r.tape.leaves:
+        return f"the use of {told} in {r.words.phrase(r.tape.nodes[path.node].outs[0])}"
+    return told
 
 
 def _rank(r: Reading, index: int) -> int:
@@ -89,17 +91,17 @@ def _sizes(r: Reading) -> set[int]:
     return {n for n in sizes if n > 2}
 
 
-def _told(name: str, k: float, sizes: set[int]) -> Cause:
+def _told(through: str, k: float, sizes: set[int]) -> Cause:
     def near(x: float) -> bool:
         return abs(k - x) <= 1e-5 * max(1.0, abs(x))
 
     if near(0):
-        return "path", f"the path through {name} is missing: it is treated as a constant"
+        return "path", f"the path through {through} is missing: it is treated as a constant"
     if near(-1):
-        return "path sign", f"the path through {name} has the other sign"
+        return "path sign", f"the path through {through} has the other sign"
     if near(2):
-        return "path", f"the path through {name} counts twice"
-    told = f"a factor: the path through {name} counts {k:.5g} times"
+        return "path", f"the path through {through} counts twice"
+    told = f"a factor: the path through {through} counts {k:.5g} times"
     for n in sorted(sizes):
         for value, what in (
             (n, f"a sum in place of a mean over {n}"),

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from ..evidence import Evidence
-from .tape import MOST_ENTRIES, Node, TooMuchError, filled, record, refs, run
+from .tape import MOST_ENTRIES, Node, TooMuchError, filled, record, run
 from .words import Words
 
 CLOSE = 1e-5  # of |g - r|, what a prediction may leave: reading is exact, and many predictions are tried
@@ -71,7 +71,7 @@ class Reading:
         self.taken: dict[tuple[int, int], Tensor] = {}
 
         def also(n: int, slot: int, value: Tensor) -> Tensor:
-            if refs(self.tape.nodes[n])[slot] in self.still:
+            if self.tape.nodes[n].given[slot] in self.still:
                 return value.detach()
             if value.requires_grad and value.is_floating_point():
                 value = self.taken[n, slot] = value.view_as(value)
@@ -127,7 +127,7 @@ class Reading:
             node = self.tape.nodes[n]
             up = next((self.adjoint[i] for i in node.outs if i in self.adjoint), None)
             if up is not None and down.any():
-                found.append(Edge(n, slot, refs(node)[slot], down, up))
+                found.append(Edge(n, slot, node.given[slot], down, up))
         return found
 
     @cached_property
@@ -153,8 +153,11 @@ class Reading:
 
     def scaled(self, products: Tensor) -> Tensor:
         """Products with the directions, (..., PROBES), in these units."""
-        sizes = torch.stack([w.norm() for w in self.directions]).to(products)
-        return products / (sizes * self.error.norm())
+        return products / self._units
+
+    @cached_property
+    def _units(self) -> Tensor:
+        return torch.stack([w.norm() for w in self.directions]).to(self.error) * self.error.norm()
 
     def probed(self, index: int, cotangents: Tensor) -> Tensor:
         """The gradient that each of some cotangents (K, ...) of a value adds, seen in these directions, (K, PROBES)."""
@@ -198,8 +201,8 @@ class Reading:
         return self.tape.nodes[edge.node]
 
     @cached_property
-    def pool(self) -> dict[torch.Size, tuple[list[str], Tensor]]:
-        """Everything that has a name: the leaves, the outputs, the values between, by shape: the names, and all stacked."""
+    def pool(self) -> dict[torch.Size, tuple[list[int], Tensor]]:
+        """Everything that has a name: the leaves, the outputs, the values between, by shape: which, and all stacked."""
         order = [*range(self.tape.leaves), *self.tape.outputs, *sorted(self.live)]
         found: dict[torch.Size, dict[float, int]] = {}
         for index in dict.fromkeys(order):
@@ -208,17 +211,14 @@ class Reading:
                 key = torch.dot(value.flatten(), self._weights[: value.numel()]).item()  # equal numbers have equal keys
                 if math.isfinite(key) and len(found.setdefault(value.shape, {})) < MOST_ALIKE:
                     found[value.shape].setdefault(key, index)
-        return {
-            shape: ([self.words.phrase(i) for i in each.values()], torch.stack([self.value(i) for i in each.values()]))
-            for shape, each in found.items()
-        }
+        return {shape: (list(each.values()), torch.stack([self.value(i) for i in each.values()])) for shape, each in found.items()}
 
     @cached_property
     def _weights(self) -> Tensor:
         longest = max(value.numel() for value in self.live.values())
         return torch.rand(longest, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
-    def alike(self, shape: torch.Size) -> tuple[list[str], Tensor]:
+    def alike(self, shape: torch.Size) -> tuple[list[int], Tensor]:
         """Those of the pool that have this shape."""
         return self.pool.get(shape, ([], torch.zeros((0, *shape), dtype=torch.float64)))
 
@@ -231,14 +231,14 @@ class Reading:
             and left <= 1e-2 * self.error.norm()
         )
 
-    def mistaken(self, edge: Edge, downs: Tensor) -> list[int]:
-        """Which of some cotangents (K, ...) explain g, if they are handed down along an edge."""
-        if edge.source not in self.tangents or not len(downs) or downs.shape[1:] != edge.down.shape:
+    def mistaken(self, index: int, right: Tensor, downs: Tensor) -> list[int]:
+        """Which of some cotangents (K, ...) explain g, if they are handed down to a value in place of the right one."""
+        if index not in self.tangents or not len(downs) or downs.shape[1:] != right.shape:
             return []
-        changes = downs - edge.down
-        seen = (self.probed(edge.source, changes) - self.target).abs().amax(1) <= SEEN
+        changes = downs - right
+        seen = (self.probed(index, changes) - self.target).abs().amax(1) <= SEEN
         hits = seen.nonzero()[:MOST_HITS, 0].tolist()
-        return [k for k in hits if self.explains(self.r + self.pull(edge.source, changes[k]))]
+        return [k for k in hits if self.explains(self.r + self.pull(index, changes[k]))]
 
 
 _readings: WeakKeyDictionary[Evidence, Reading | None] = WeakKeyDictionary()

@@ -12,6 +12,7 @@ Each is tried at every edge, with every t that the formula has in that shape.
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple, TypeAlias
 
 import torch
@@ -19,12 +20,12 @@ from torch import Tensor
 
 from ..evidence import Cause, Evidence
 from .graph import Edge, Reading, read
-from .tape import filled, refs
+from .tape import filled
 
 LINEAR = ("cumsum", "flip", "roll", "t", "transpose", "permute", "tril", "triu", "constant_pad_nd")
 MASKS = ("where", "masked_fill", "tril", "triu", "clamp", "clamp_min", "clamp_max", "relu", "maximum", "minimum")
 DULL = ("add", "sub", "expand", "sum", "mean", "view", "_unsafe_view", "t", "transpose", "permute", "clone", "alias", "neg")
-MOST_SLOW = 300  # derivatives that are taken one by one
+MOST_SLOW = 30  # derivatives of a node that are taken one by one
 
 
 class Mistakes(NamedTuple):
@@ -45,7 +46,7 @@ def _left_out(r: Reading, edge: Edge) -> Iterator[Mistakes]:
 
 
 def _why_left_out(r: Reading, edge: Edge) -> tuple[str, Callable[[int], str]]:
-    node, what, given = r.node(edge), r.words.operation(r.node(edge)), refs(r.node(edge))
+    node, what, given = r.node(edge), r.words.operation(r.node(edge)), r.node(edge).given
     if node.name in ("mul", "div") and len(given) > 1:
         by = "the division by " if node.name == "div" else ""
         return _factor(r, given[1 - edge.slot]), lambda _: (
@@ -74,7 +75,7 @@ def _forward(r: Reading, edge: Edge) -> Iterator[Mistakes]:
 
 def _operands(r: Reading, edge: Edge) -> Iterator[Mistakes]:
     """Other values for one of the operands."""
-    node, given = r.node(edge), refs(r.node(edge))
+    node, given = r.node(edge), r.node(edge).given
     if node.name in DULL:
         return
     for slot, index in enumerate(given):
@@ -82,10 +83,13 @@ def _operands(r: Reading, edge: Edge) -> Iterator[Mistakes]:
         if slot == edge.slot and node.name in ("mul", "mm", "bmm", "where"):
             continue
         names, others = _others(r, own)
-        told = f"a wrong operand: in the derivative of {_of(r, edge)}, {{}} stands in place of {r.words.phrase(index)}"
-        yield Mistakes(
-            "operand", lambda k, told=told, names=names: told.format(names[k]), _with(r, edge, slot, others)  # type: ignore[misc]
-        )
+        yield Mistakes("operand", partial(_operand, r, edge, names, index), _with(r, edge, slot, others))
+
+
+def _operand(r: Reading, edge: Edge, names: list[int | str], index: int, k: int) -> str:
+    name = names[k]
+    told = name if isinstance(name, str) else r.words.phrase(name)
+    return f"a wrong operand: in the derivative of {_of(r, edge)}, {told} stands in place of {r.words.phrase(index)}"
 
 
 def _with(r: Reading, edge: Edge, slot: int, others: Tensor) -> Tensor:
@@ -96,11 +100,16 @@ def _with(r: Reading, edge: Edge, slot: int, others: Tensor) -> Tensor:
     if torch.Tag.pointwise in node.op.tags:
         found = r.local(edge, {slot: others})
         return nothing if found is None else found
-    made = [r.local(edge, {slot: other}) for other in others]
-    return torch.stack([edge.down if each is None else each for each in made]) if made else nothing
+    made: list[Tensor] = []
+    for other in others.flip(0)[:MOST_SLOW]:
+        down = r.local(edge, {slot: other})
+        made.append(edge.down if down is None else down)
+        if torch.equal(made[0], edge.down):
+            return nothing  # linear: its derivative is the same everywhere
+    return torch.stack(made).flip(0) if len(made) == len(others) and made else nothing
 
 
-def _others(r: Reading, own: Tensor) -> tuple[list[str], Tensor]:
+def _others(r: Reading, own: Tensor) -> tuple[list[int | str], Tensor]:
     """What may stand in place of a tensor: whatever has its shape, ones, the cotangent, its transpose, the opposite mask."""
     if own.dtype == torch.bool:
         return ["the opposite mask", "no mask"], torch.stack([~own, torch.ones_like(own)])
@@ -111,24 +120,31 @@ def _others(r: Reading, own: Tensor) -> tuple[list[str], Tensor]:
     more += [("the cotangent", u) for u in r.formula.u if u.shape == own.shape]
     if own.ndim > 1 and own.shape[-1] == own.shape[-2]:
         more.append(("its transpose", own.mT))
-    return names + [name for name, _ in more], torch.cat([values, torch.stack([value for _, value in more])])
+    return [*names, *(name for name, _ in more)], torch.cat([values, torch.stack([value for _, value in more])])
 
 
 def _slopes(r: Reading, edge: Edge) -> Iterator[Mistakes]:
     """Entry by entry, another tensor than the derivative."""
     node = r.node(edge)
-    if torch.Tag.pointwise in node.op.tags and len(refs(node)) == 1 and edge.up.shape == edge.down.shape:
+    if torch.Tag.pointwise in node.op.tags and len(node.given) == 1 and edge.up.shape == edge.down.shape:
         names, values = r.alike(edge.up.shape)
-        told = f"the derivative of {r.words.operation(node)} at {r.words.phrase(edge.source)} is taken to be"
-        yield Mistakes("activation derivative", lambda k: f"{told} {names[k]}", edge.up * values)
+
+        def told(k: int) -> str:
+            what = f"the derivative of {r.words.operation(node)} at {r.words.phrase(edge.source)}"
+            return f"{what} is taken to be {r.words.phrase(names[k])}"
+
+        yield Mistakes("activation derivative", told, edge.up * values)
 
 
 def _factors(r: Reading, edge: Edge) -> Iterator[Mistakes]:
     """One factor of those that there are, too many or missing."""
     names, values = r.alike(edge.down.shape)
-    where = f"on the way to {r.words.phrase(edge.source)} through {_of(r, edge)}"
-    yield Mistakes("factor", lambda k: f"a factor too many: {names[k]}, {where}", edge.down * values)
-    yield Mistakes("factor", lambda k: f"a factor is missing: {names[k]}, {where}", edge.down / values)
+
+    def told(k: int) -> str:
+        return f"{r.words.phrase(names[k])}, on the way to {r.words.phrase(edge.source)} through {_of(r, edge)}"
+
+    yield Mistakes("factor", lambda k: f"a factor too many: {told(k)}", edge.down * values)
+    yield Mistakes("factor", lambda k: f"a factor is missing: {told(k)}", edge.down / values)
 
 
 def _of(r: Reading, edge: Edge) -> str:
@@ -140,10 +156,10 @@ def _tried(kind: Kind) -> Callable[[Evidence], Iterator[Cause]]:
         for r in read(e):
             for edge in r.edges:
                 for mistakes in kind(r, edge):
-                    for k in r.mistaken(edge, mistakes.downs):
+                    for k in r.mistaken(edge.source, edge.down, mistakes.downs):
                         yield mistakes.cause, mistakes.tell(k)
 
     return hypothesis
 
 
-LOCAL = tuple(map(_tried, (_left_out, _forward, _operands, _slopes, _factors)))
+left_out, undone, operands, slopes, factors = map(_tried, (_left_out, _forward, _operands, _slopes, _factors))

@@ -31,17 +31,17 @@ class Ref(NamedTuple):
 
 
 class Node(NamedTuple):
-    """values[outs] = op(*args, **kwargs), where a Ref stands for a value."""
+    """values[outs] = op(*args, **kwargs), where a Ref stands for a value: those of the `given`, in order.
+
+    `name` is that of the operation, such as mul.
+    """
 
     op: Any
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     outs: tuple[int, ...]
-
-    @property
-    def name(self) -> str:
-        """That of the operation, such as mul."""
-        return str(self.op._schema.name.split("::")[1])
+    given: tuple[int, ...]
+    name: str
 
 
 class Tape(NamedTuple):
@@ -105,16 +105,11 @@ def filled(args: Any, given: Callable[[Ref], Any]) -> Any:
     """The arguments with what stands for values in them replaced, in order."""
     if isinstance(args, Ref):
         return given(args)
-    if isinstance(args, (tuple, list)):
-        return type(args)(filled(each, given) for each in args)
+    if isinstance(args, tuple):
+        return tuple([filled(each, given) for each in args])
+    if isinstance(args, list):
+        return [filled(each, given) for each in args]
     return {key: filled(each, given) for key, each in args.items()} if isinstance(args, dict) else args
-
-
-def refs(node: Node) -> list[int]:
-    """The values that a node is given, in the order of its slots."""
-    found: list[int] = []
-    filled((node.args, node.kwargs), lambda ref: found.append(ref.index))
-    return found
 
 
 class _Recorder(TorchDispatchMode):
@@ -159,7 +154,9 @@ class _Recorder(TorchDispatchMode):
                 if each.numel() > MOST_ENTRIES:
                     raise TooMuchError
                 outs.append(self._number(each, new=True))
-        self.nodes.append(Node(op, args, kwargs, tuple(outs)))
+        given: list[int] = []
+        filled((args, kwargs), lambda ref: given.append(ref.index))
+        self.nodes.append(Node(op, args, kwargs, tuple(outs), tuple(given), op._schema.name.split("::")[1]))
         return found
 
     def _number(self, x: Tensor, new: bool = False) -> int:

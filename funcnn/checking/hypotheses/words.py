@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .tape import Node, Ref, Tape, refs
+from .tape import Node, Ref, Tape
 
 LONGEST = 60  # characters of an expression; what is longer is told by its last operation
 SILENT = (
@@ -32,7 +32,7 @@ class Words:
     def core(self, index: int) -> int:
         """The value itself, before it was copied, expanded or viewed."""
         while index in self.makers and self.makers[index].name in SILENT:
-            index = refs(self.makers[index])[0]
+            index = self.makers[index].given[0]
         return index
 
     def expression(self, index: int, depth: int = 99) -> str:
@@ -106,16 +106,16 @@ class Words:
         )
 
     def _is_variance(self, node: Node) -> bool:
-        square = self.makers.get(self.core(refs(node)[0]))
+        square = self.makers.get(self.core(node.given[0]))
         if node.name != "mean" or square is None or square.name not in ("pow", "square", "mul"):
             return False
-        centered = self.makers.get(self.core(refs(square)[0]))
-        mean = self.makers.get(self.core(refs(centered)[1])) if centered and centered.name == "sub" else None
+        centered = self.makers.get(self.core(square.given[0]))
+        mean = self.makers.get(self.core(centered.given[1])) if centered and centered.name == "sub" else None
         return mean is not None and mean.name == "mean"
 
     def _divides(self, index: int) -> bool:
         return any(
-            node.name == "div" and len(refs(node)) > 1 and self.core(refs(node)[1]) == index for node in self.tape.nodes
+            node.name == "div" and len(node.given) > 1 and self.core(node.given[1]) == index for node in self.tape.nodes
         )
 
 
