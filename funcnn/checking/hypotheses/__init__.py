@@ -6,8 +6,10 @@ The order is that of how much is claimed: what few formulas would show by chance
 from collections.abc import Callable, Iterator
 
 from ..evidence import Cause, Evidence
-from .alias import other_cotangent, written_elsewhere
+from .alias import other_cotangent, overwritten, written_elsewhere
+from .another import another_function
 from .edges import edge_cut, pair_cut
+from .families import families
 from .local import factors, left_out, operands, slopes, undone
 from .precision import rounded_inside, rounded_result
 from .repairs import repaired
@@ -23,6 +25,9 @@ READING: tuple[Callable[[Evidence], Iterator[Cause]], ...] = (
     rounded_inside,
     slopes,
     factors,
+    families,
     repaired,
+    overwritten,
+    another_function,
     pair_cut,
 )

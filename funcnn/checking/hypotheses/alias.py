@@ -5,7 +5,7 @@ in another order. All of these are J^T w for a w of the shape of u. The same is 
 or without its last entries.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -16,28 +16,34 @@ from .tape import replay
 
 
 def other_cotangent(e: Evidence) -> Iterator[Cause]:
-    """J^T w for another w than u."""
+    """J^T w for another w than u: a value of the formula, or u changed."""
+    yield from _among(e, _cotangents)
+
+
+def overwritten(e: Evidence) -> Iterator[Cause]:
+    """J^T w where w is a gradient."""
+    yield from _among(e, _gradients)
+
+
+def _among(e: Evidence, cotangents: Callable[[Reading, Tensor], Iterator[tuple[str, Tensor]]]) -> Iterator[Cause]:
     for r in read(e):
-        if len(r.formula.u) != 1:
-            return
-        (u,), (output,) = r.formula.u, r.tape.outputs
-        found = list(_cotangents(r, u))
-        for k in r.mistaken(output, u, torch.stack([w for _, _, w in found])):
-            yield found[k][:2]
+        if len(r.formula.u) == 1:
+            (u,), (output,) = r.formula.u, r.tape.outputs
+            found = list(cotangents(r, u))
+            for k in r.mistaken(output, u, torch.stack([w for _, w in found])) if found else ():
+                yield "upstream", found[k][0]
 
 
-def _cotangents(r: Reading, u: Tensor) -> Iterator[tuple[str, str, Tensor]]:
+def _cotangents(r: Reading, u: Tensor) -> Iterator[tuple[str, Tensor]]:
     numbers, values = r.alike(u.shape)
     for number, value in zip(numbers, values, strict=True):
         name = r.words.phrase(number)
-        yield "upstream", f"the cotangent is overwritten by {name} before it is read, or confused with it", value
-    for name, gradient in _gradients(r, u):
-        yield "upstream", f"the cotangent is overwritten by the gradient of {name} before it is read", gradient
-    yield "upstream", "the cotangent is taken to be 1", torch.ones_like(u)
+        yield f"the cotangent is overwritten by {name} before it is read, or confused with it", value
+    yield "the cotangent is taken to be 1", torch.ones_like(u)
     for what, w in (("its absolute value", u.abs()), ("its square", u * u), ("its sign", u.sign())):
-        yield "upstream", f"{what} is taken in place of the cotangent", w
+        yield f"{what} is taken in place of the cotangent", w
     for what, w in rearranged(u):
-        yield "upstream", f"the cotangent is {what}", w
+        yield f"the cotangent is {what}", w
 
 
 def _gradients(r: Reading, u: Tensor) -> Iterator[tuple[str, Tensor]]:
@@ -46,7 +52,8 @@ def _gradients(r: Reading, u: Tensor) -> Iterator[tuple[str, Tensor]]:
         leaves = [leaf.detach().clone().requires_grad_() for leaf in r.formula.leaves]
         (y,) = replay(r.tape, leaves)
         grads = torch.autograd.grad(y, [leaves[i] for i in alike], u, materialize_grads=True) if alike else ()
-    yield from zip((r.formula.names[i] for i in alike), grads, strict=True)
+    for i, gradient in zip(alike, grads, strict=True):
+        yield f"the cotangent is overwritten by the gradient of {r.formula.names[i]} before it is read", gradient
 
 
 def written_elsewhere(e: Evidence) -> Iterator[Cause]:

@@ -136,13 +136,18 @@ class Reading:
         generator = torch.Generator().manual_seed(0)
         found: list[dict[int, Tensor]] = []
         self.directions = [torch.randn(self.x.shape, generator=generator, dtype=torch.float64) for _ in range(PROBES)]
+
+        def still(n: int, slot: int, value: Tensor) -> Tensor:
+            index = self.tape.nodes[n].given[slot]
+            return self.value(index) if index in self.still else value
+
         for w in self.directions:
             made = dict(enumerate(self.tape.values)) | dict(enumerate(x.detach() for x in self.formula.leaves))
             with warnings.catch_warnings(), forward_ad.dual_level():
                 warnings.simplefilter("ignore")
                 made[self.formula.position] = forward_ad.make_dual(self.x.detach(), w.to(self.x))
                 for n, node in enumerate(self.tape.nodes):
-                    run(node, n, made)
+                    run(node, n, made, still)
                 found.append({i: t for i, v in made.items() if (t := forward_ad.unpack_dual(v).tangent) is not None})
         return {i: torch.stack([each[i].flatten() for each in found], 1) for i in found[0]}
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .tape import Node, Ref, Tape
 
-LONGEST = 60  # characters of an expression; what is longer is told by its last operation
+LONGEST = 90  # characters of an expression; what is longer is told by its last operation
 SILENT = (
     *("clone", "alias", "detach", "expand", "view", "_unsafe_view", "unsqueeze", "squeeze", "_to_copy", "lift_fresh"),
     *("expand_copy", "view_copy", "unsqueeze_copy", "alias_copy", "detach_copy", "squeeze_copy", "contiguous", "reshape"),
