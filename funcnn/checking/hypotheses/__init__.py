@@ -7,24 +7,29 @@ from collections.abc import Callable, Iterator
 
 from ..evidence import Cause, Evidence
 from .alias import other_cotangent, overwritten, written_elsewhere
-from .another import another_function
+from .another import another_function, exchanged, forward_of_cotangent
 from .edges import edge_cut, pair_cut
 from .families import families
-from .local import factors, left_out, operands, slopes, undone
+from .local import collected, factors, left_out, operands, parts_of_sums, ratio, slopes, undone
 from .precision import rounded_inside, rounded_result
 from .repairs import repaired
 
 READING: tuple[Callable[[Evidence], Iterator[Cause]], ...] = (
     rounded_result,
+    exchanged,
     other_cotangent,
     edge_cut,
     left_out,
     undone,
+    forward_of_cotangent,
+    ratio,
+    collected,
     operands,
     written_elsewhere,
     rounded_inside,
     slopes,
     factors,
+    parts_of_sums,
     families,
     repaired,
     overwritten,

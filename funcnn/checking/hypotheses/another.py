@@ -29,6 +29,26 @@ def another_function(e: Evidence) -> Iterator[Cause]:
                 yield cause, f"it is right for another function: {sentence}"
 
 
+def forward_of_cotangent(e: Evidence) -> Iterator[Cause]:
+    """f(u) in place of J^T u."""
+    for r in read(e):
+        (u, *more), x = r.formula.u, r.formula.x
+        if not more and u.shape == x.shape == r.value(r.tape.outputs[0]).shape:
+            if r.explains(replay(r.tape, _put(list(r.formula.leaves), r.formula.position, u))[0].detach()):
+                told = "the function itself is applied to the cotangent, in the forward direction"
+                yield "direction", f"{told}, not its transpose: a rotation is turned on, not back"
+
+
+def exchanged(e: Evidence) -> Iterator[Cause]:
+    """The gradient of another leaf."""
+    for r in read(e):
+        for i, leaf in enumerate(r.formula.leaves):
+            if i != r.formula.position and leaf.shape == r.x.shape:
+                p = _gradient(r, r.tape, list(r.formula.leaves), i)
+                if p is not None and r.explains(p) and r.pulled[i].shape == p.shape and _same(r.pulled[i], r.r):
+                    yield "permuted", f"it is the gradient of {r.formula.names[i]}: the two are exchanged"
+
+
 def _others(r: Reading) -> Iterator[tuple[str, str, Tape, list[Tensor]]]:
     leaves = list(r.formula.leaves)
     for sentence, values in _constants(r):
@@ -98,21 +118,22 @@ def _numbers(r: Reading) -> Iterator[tuple[str, str, list[Node]]]:
                     if other != number:
                         told = f"{other:g} in place of the constant {number:g}, an epsilon, in {r.words.phrase(node.outs[0])}"
                         yield "constant", told, _put(r.tape.nodes, n, node._replace(args=tuple(_put(list(node.args), slot, other))))
-        if node.name == "gelu":
-            kind = "none" if node.kwargs.get("approximate") == "tanh" else "tanh"
-            told = f"gelu with the constant approximate={kind!r}"
-            yield "constant", told, _put(r.tape.nodes, n, node._replace(kwargs={"approximate": kind}))
+
+
+def _same(x: Tensor, y: Tensor) -> bool:
+    return bool((x - y).norm() <= 1e-9 * y.norm())
 
 
 def _put(items: list[Any], i: int, new: Any) -> list[Any]:
     return [*items[:i], new, *items[i + 1 :]]
 
 
-def _gradient(r: Reading, tape: Tape, leaves: list[Tensor]) -> Tensor | None:
+def _gradient(r: Reading, tape: Tape, leaves: list[Tensor], position: int | None = None) -> Tensor | None:
+    position = r.formula.position if position is None else position
     try:
         with torch.enable_grad():
-            x = leaves[r.formula.position].detach().clone().requires_grad_()
-            y = replay(tape, _put(leaves, r.formula.position, x))
+            x = leaves[position].detach().clone().requires_grad_()
+            y = replay(tape, _put(leaves, position, x))
             pairs = [(each, u) for each, u in zip(y, r.formula.u, strict=True) if each.requires_grad]
             return torch.autograd.grad([y for y, _ in pairs], x, [u for _, u in pairs], materialize_grads=True)[0]
     except (RuntimeError, ValueError, IndexError, TypeError):

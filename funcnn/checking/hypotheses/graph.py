@@ -8,7 +8,6 @@ linear, the gradient becomes
 """
 
 import math
-import warnings
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -16,7 +15,6 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from ..evidence import Evidence
 from .tape import MOST_ENTRIES, Node, TooMuchError, filled, record, run
@@ -55,9 +53,8 @@ class Reading:
         self._run()
         self._still()
         self.r = self.pull_outputs(formula.u)
-        self.g = formula.pull([leaf.clone() for leaf in formula.leaves], [u.clone() for u in formula.u], None)[
-            formula.position
-        ]
+        self.pulled = formula.pull([leaf.clone() for leaf in formula.leaves], [u.clone() for u in formula.u], None)
+        self.g = self.pulled[formula.position]
         if not e.fits(e.g + self.r - e.r) or not e.fits(self.g) or not self.g.isfinite().all():
             raise TooMuchError
         self.error = self.g - self.r
@@ -134,22 +131,15 @@ class Reading:
     def tangents(self) -> dict[int, Tensor]:
         """J w of every value, (entries, PROBES), for random directions w: <w, J^T d> = <J w, d> tells a wrong d at once."""
         generator = torch.Generator().manual_seed(0)
-        found: list[dict[int, Tensor]] = []
         self.directions = [torch.randn(self.x.shape, generator=generator, dtype=torch.float64) for _ in range(PROBES)]
-
-        def still(n: int, slot: int, value: Tensor) -> Tensor:
-            index = self.tape.nodes[n].given[slot]
-            return self.value(index) if index in self.still else value
-
-        for w in self.directions:
-            made = dict(enumerate(self.tape.values)) | dict(enumerate(x.detach() for x in self.formula.leaves))
-            with warnings.catch_warnings(), forward_ad.dual_level():
-                warnings.simplefilter("ignore")
-                made[self.formula.position] = forward_ad.make_dual(self.x.detach(), w.to(self.x))
-                for n, node in enumerate(self.tape.nodes):
-                    run(node, n, made, still)
-                found.append({i: t for i, v in made.items() if (t := forward_ad.unpack_dual(v).tangent) is not None})
-        return {i: torch.stack([each[i].flatten() for each in found], 1) for i in found[0]}
+        made = [i for i, value in self.live.items() if value.requires_grad]
+        with torch.enable_grad():  # G = sum over values of J^T z, and <w, G> has the derivative J w with respect to z
+            z = [torch.zeros_like(self.live[i]).requires_grad_() for i in made]
+            (total,) = torch.autograd.grad([self.live[i] for i in made], self.x, z, create_graph=True)
+        grads = [
+            torch.autograd.grad(total, z, w.to(self.x), retain_graph=True, materialize_grads=True) for w in self.directions
+        ]
+        return {i: torch.stack([t.flatten() for t in each], 1) for i, each in zip(made, zip(*grads, strict=True), strict=True)}
 
     @cached_property
     def target(self) -> Tensor:

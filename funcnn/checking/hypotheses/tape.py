@@ -2,9 +2,11 @@
 
 Recorded are torch's elementary operations, below any autograd.Function and below any hand-written backward rule, so that the
 derivatives of the record owe nothing to the rule under test. An operation in which shapes are broadcast becomes one on equal
-shapes, after operations that expand; softmax and the norms become what they are made of.
+shapes, after operations that expand; softmax, the norms and some more become what they
+are made of.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -202,10 +204,30 @@ def _layer_norm(x: Tensor, shape: Any, w: Any, b: Any, eps: float) -> Any:
     return (y if b is None else y + b), mean, r
 
 
+def _silu(x: Tensor) -> Tensor:
+    return x * x.sigmoid()
+
+
+def _gelu(x: Tensor, *, approximate: str = "none") -> Tensor:
+    if approximate == "tanh":
+        return 0.5 * x * (1 + (math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)).tanh())
+    return x * (0.5 * (1 + (x * math.sqrt(0.5)).erf()))
+
+
+def _clamp(x: Tensor, low: Any = None, high: Any = None) -> Any:
+    if isinstance(low, Tensor) or isinstance(high, Tensor):
+        return NotImplemented
+    x = x if low is None else x.maximum(torch.full_like(x, low))
+    return x if high is None else x.minimum(torch.full_like(x, high))
+
+
 PARTS: dict[str, Callable[..., Any]] = {
     "_softmax": _softmax,
     "_log_softmax": _log_softmax,
     "logsumexp": _logsumexp,
     "var": _variance,
     "native_layer_norm": _layer_norm,
+    "silu": _silu,
+    "gelu": _gelu,
+    "clamp": _clamp,
 }
