@@ -10,9 +10,11 @@ from .alias import other_cotangent, overwritten, written_elsewhere
 from .another import another_function, exchanged, forward_of_cotangent
 from .edges import edge_cut, pair_cut
 from .families import families
-from .local import collected, factors, left_out, operands, parts_of_sums, ratio, slopes, undone
+from .local import factors, left_out, operands, slopes, undone
 from .precision import rounded_inside, rounded_result
+from .ratios import ratio
 from .repairs import repaired
+from .sums import collected, parts_of_sums
 
 READING: tuple[Callable[[Evidence], Iterator[Cause]], ...] = (
     rounded_result,

@@ -1,8 +1,8 @@
 """Another cotangent than the one that was handed in.
 
-The rule may be J^T right, and u wrong: overwritten by x, by dx or by y before it is read, u^2, |u|, its mean, a part of it, or u
-in another order. All of these are J^T w for a w of the shape of u. The same is tried of what is written: g is r in another order,
-or without its last entries.
+The rule may be J^T right, and u wrong: overwritten by x, by dx or by y before it is read, u^2, |u|, its mean, a part of
+it, or u in another order. All of these are J^T w for a w of the shape of u. The same is tried of what is written: g is r
+in another order, or without its last entries.
 """
 
 from collections.abc import Callable, Iterator

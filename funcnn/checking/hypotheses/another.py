@@ -1,7 +1,8 @@
 """The right rule of another function.
 
-The record is run with one thing changed, and differentiated: a reduction over another axis, a mask that is left out, turned or
-reversed, another number in place of an epsilon or a bound, labels that are one off, two leaves in each other's place.
+The record is run with one thing changed, and differentiated: a reduction over another axis, a mask that is left out,
+turned or reversed, another number in place of an epsilon or a bound, labels that are one off, two leaves in each other's
+place.
 """
 
 from collections.abc import Iterator
@@ -78,11 +79,16 @@ def _constants(r: Reading) -> Iterator[tuple[str, list[Tensor]]]:
         elif not value.is_floating_point():
             others += [(f"{name} is one off", value - 1), (f"{name} is one off", value + 1)]
         elif name.startswith("the mask"):
-            others += [(f"{name} is left out", torch.full_like(value, value.max().item())), (f"{name} is its 1s", (value != 0).to(value))]
+            others += [
+                (f"{name} is left out", torch.full_like(value, value.max().item())),
+                (f"{name} is its 1s", (value != 0).to(value)),
+            ]
         if value.ndim > 1 and value.shape[-1] == value.shape[-2]:
             others.append((f"{name} is transposed", value.mT))
         if value.dtype == torch.bool or not value.is_floating_point():
-            others += [(f"{name} is shifted by {k} along axis {axis}", value.roll(k, axis)) for axis in (-1,) for k in (1, -1)]
+            others += [
+                (f"{name} is shifted by {k} along axis {axis}", value.roll(k, axis)) for axis in (-1,) for k in (1, -1)
+            ]
             others += [(f"{name} is that of the first sample for all", value[:1].expand(value.shape))] * (len(value) > 1)
         for sentence, other in others:
             if not torch.equal(other, value):
@@ -99,7 +105,7 @@ def _axes(r: Reading) -> Iterator[tuple[str, str, list[Node]]]:
             continue
         where = 2 if node.name == "linalg_vector_norm" else 1
         dims = node.args[where] if len(node.args) > where else None
-        rank = r.tape.values[node.args[0].index].ndim
+        rank = r.tape.values[node.args[0].number].ndim
         own = [dims] if isinstance(dims, int) else dims
         if not isinstance(own, list) or not own or not all(isinstance(d, int) for d in own):
             continue
@@ -116,8 +122,14 @@ def _numbers(r: Reading) -> Iterator[tuple[str, str, list[Node]]]:
             if isinstance(number, float) and node.name in ("add", "clamp", "clamp_min", "maximum") and 0 < abs(number) < 0.1:
                 for other in SMALL:
                     if other != number:
-                        told = f"{other:g} in place of the constant {number:g}, an epsilon, in {r.words.phrase(node.outs[0])}"
-                        yield "constant", told, _put(r.tape.nodes, n, node._replace(args=tuple(_put(list(node.args), slot, other))))
+                        told = (
+                            f"{other:g} in place of the constant {number:g}, an epsilon, in {r.words.phrase(node.outs[0])}"
+                        )
+                        yield (
+                            "constant",
+                            told,
+                            _put(r.tape.nodes, n, node._replace(args=tuple(_put(list(node.args), slot, other)))),
+                        )
 
 
 def _same(x: Tensor, y: Tensor) -> bool:

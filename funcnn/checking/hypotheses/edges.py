@@ -22,7 +22,7 @@ MOST_PAIRS = 30  # paths of which all pairs are tried
 class Path(NamedTuple):
     """A summand of the gradient: the value that it runs through, to which node, the cotangent, and what the probes see."""
 
-    index: int
+    source: int
     node: int | None
     down: Tensor
     seen: Tensor
@@ -35,7 +35,7 @@ def edge_cut(e: Evidence) -> Iterator[Cause]:
             k = 1 + ((r.target @ path.seen) / path.seen.square().sum()).item()
             if (r.target - (k - 1) * path.seen).abs().max() > SEEN:
                 continue
-            whole = r.pull(path.index, path.down)
+            whole = r.pull(path.source, path.down)
             k = 1 + ((r.error * whole).sum() / whole.square().sum()).item()
             if r.explains(r.r + (k - 1) * whole, spare=1):
                 yield _told(name(r, path), k, _sizes(r))
@@ -50,7 +50,7 @@ def pair_cut(e: Evidence) -> Iterator[Cause]:
         seen = torch.stack([path.seen for path in found])
         left = (r.target + seen[:, None] + seen).abs().amax(2) <= SEEN
         for i, j in left.triu(1).nonzero()[:8].tolist():
-            if r.explains(r.r - r.pull(found[i].index, found[i].down) - r.pull(found[j].index, found[j].down)):
+            if r.explains(r.r - r.pull(found[i].source, found[i].down) - r.pull(found[j].source, found[j].down)):
                 names = f"{name(r, found[i])} and {name(r, found[j])}"
                 yield "path", f"the paths through {names} are missing: both are treated as constants"
 
@@ -74,8 +74,8 @@ def paths(r: Reading) -> list[Path]:
 
 def name(r: Reading, path: Path) -> str:
     """What a path runs through, in words."""
-    told = r.words.phrase(path.index)
-    if path.node is not None and r.words.core(path.index) < r.tape.leaves:
+    told = r.words.phrase(path.source)
+    if path.node is not None and r.words.core(path.source) < r.tape.leaves:
         return f"the use of {told} in {r.words.phrase(r.tape.nodes[path.node].outs[0])}"
     return told
 

@@ -1,8 +1,8 @@
 """The same mistake in every step of a loop.
 
-A loop is recorded as its steps, one after the other, so that what is one line of the rule is an edge in every step. Edges are of
-a family if they lead from the same operation into the same slot of the same operation. The gradient with a whole family changed
-is that of the record run again with
+A loop is recorded as its steps, one after the other, so that what is one line of the rule is an edge in every step. Edges
+are of a family if they lead from the same operation into the same slot of the same operation. The gradient with a whole
+family changed is that of the record run again with
 
     stop(v)                     for what a family is given, where its paths are missing
     stop(op(v)) + v - stop(v)   for what it makes of v, where its derivatives are left out
@@ -20,7 +20,20 @@ from .local import DULL
 from .tape import run
 
 MOST = 10  # families
-PLAIN = ("view", "_unsafe_view", "t", "transpose", "permute", "clone", "alias", "expand", "select", "unsqueeze", "squeeze", "slice")
+PLAIN = (
+    "view",
+    "_unsafe_view",
+    "t",
+    "transpose",
+    "permute",
+    "clone",
+    "alias",
+    "expand",
+    "select",
+    "unsqueeze",
+    "squeeze",
+    "slice",
+)
 
 
 def families(e: Evidence) -> Iterator[Cause]:

@@ -79,7 +79,7 @@ class Reading:
                 run(node, n, self.live, also)
 
     def _still(self) -> None:
-        """Makes constants of values that change nothing, such as the maximum subtracted in a softmax: no rule follows them."""
+        """Makes constants of values that change nothing, such as the maximum that softmax subtracts."""
         largest = max((edge.down.norm() for edge in self.edges), default=torch.zeros(()))
         for index, whole in self.adjoint.items():
             if index >= self.tape.leaves and whole.norm() <= 1e-12 * largest:
@@ -139,7 +139,9 @@ class Reading:
         grads = [
             torch.autograd.grad(total, z, w.to(self.x), retain_graph=True, materialize_grads=True) for w in self.directions
         ]
-        return {i: torch.stack([t.flatten() for t in each], 1) for i, each in zip(made, zip(*grads, strict=True), strict=True)}
+        return {
+            i: torch.stack([t.flatten() for t in each], 1) for i, each in zip(made, zip(*grads, strict=True), strict=True)
+        }
 
     @cached_property
     def target(self) -> Tensor:
@@ -148,11 +150,13 @@ class Reading:
 
     def scaled(self, products: Tensor) -> Tensor:
         """Products with the directions, (..., PROBES), in these units."""
-        return products / self._units
+        found: Tensor = products / self._units
+        return found
 
     @cached_property
     def _units(self) -> Tensor:
-        return torch.stack([w.norm() for w in self.directions]).to(self.error) * self.error.norm()
+        sizes = torch.stack([w.norm() for w in self.directions]).to(self.error)
+        return sizes.mul(self.error.norm())
 
     def probed(self, index: int, cotangents: Tensor) -> Tensor:
         """The gradient that each of some cotangents (K, ...) of a value adds, seen in these directions, (K, PROBES)."""
@@ -169,12 +173,12 @@ class Reading:
         Where it works entry by entry, the others may be stacked.
         """
         node, slot = self.tape.nodes[edge.node], -1
-        own: Tensor | None = None
+        own = edge.down
 
         def given(ref: Any) -> Tensor:
             nonlocal slot, own
             slot += 1
-            x = others.get(slot, self.live[ref.index]).detach()
+            x = others.get(slot, self.live[ref.number]).detach()
             if slot == edge.slot:
                 own = x = x.expand(shape if torch.Tag.pointwise in node.op.tags else x.shape).clone().requires_grad_()
             return x
@@ -206,7 +210,10 @@ class Reading:
                 key = torch.dot(value.flatten(), self._weights[: value.numel()]).item()  # equal numbers have equal keys
                 if math.isfinite(key) and len(found.setdefault(value.shape, {})) < MOST_ALIKE:
                     found[value.shape].setdefault(key, index)
-        return {shape: (list(each.values()), torch.stack([self.value(i) for i in each.values()])) for shape, each in found.items()}
+        return {
+            shape: (list(each.values()), torch.stack([self.value(i) for i in each.values()]))
+            for shape, each in found.items()
+        }
 
     @cached_property
     def _weights(self) -> Tensor:

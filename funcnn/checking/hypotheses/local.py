@@ -1,7 +1,7 @@
 """One derivative in the chain that is not what it should be: left out, taken with another operand, or times a factor.
 
-At a node y = op(a, b, ...) the right rule makes of the cotangent y' what is handed down to a, such as y' * b for a product.
-A mistaken one hands down
+At a node y = op(a, b, ...) the right rule makes of the cotangent y' what is handed down to a, such as y' * b for a
+product. A mistaken one hands down
 
     y'                      the derivative is left out
     y' * t for y' * b       another operand: its derivative at other values
@@ -19,8 +19,7 @@ import torch
 from torch import Tensor
 
 from ..evidence import Cause, Evidence
-from .alias import rearranged
-from .graph import SEEN, Edge, Reading, read
+from .graph import Edge, Reading, read
 from .tape import filled
 
 LINEAR = ("cumsum", "flip", "roll", "t", "transpose", "permute", "tril", "triu", "constant_pad_nd")
@@ -53,11 +52,17 @@ def _why_left_out(r: Reading, edge: Edge) -> tuple[str, Callable[[int], str]]:
     node, what, given = r.node(edge), r.words.operation(r.node(edge)), r.node(edge).given
     if node.name in ("mul", "div") and len(given) > 1:
         by = "the division by " if node.name == "div" else ""
-        return _factor(r, given[1 - edge.slot]), lambda _: (
-            f"a factor is missing: the derivative of {_of(r, edge)} lacks {by}{r.words.phrase(given[1 - edge.slot])}"
+        return (
+            _factor(r, given[1 - edge.slot]),
+            lambda _: (
+                f"a factor is missing: the derivative of {_of(r, edge)} lacks {by}{r.words.phrase(given[1 - edge.slot])}"
+            ),
         )
     if node.name in MASKS:
-        return "mask", lambda _: f"the mask, or branch, of {what} is left out: the cotangent passes as if it were the identity"
+        return (
+            "mask",
+            lambda _: f"the mask, or branch, of {what} is left out: the cotangent passes as if it were the identity",
+        )
     if node.name in ("neg", "rsub", "sub"):
         return "sign", lambda _: f"the minus of {_of(r, edge)} is left out: a sign"
     at = r.words.phrase(edge.source)
@@ -80,7 +85,7 @@ def _forward(r: Reading, edge: Edge) -> Iterator[Mistakes]:
 def _operands(r: Reading, edge: Edge) -> Iterator[Mistakes]:
     """Other values for one of the operands."""
     node, given = r.node(edge), r.node(edge).given
-    if node.name in DULL:
+    if node.name in DULL or len(node.outs) > 1:
         return
     for slot, index in enumerate(given):
         own = r.value(index)
@@ -151,86 +156,13 @@ def _factors(r: Reading, edge: Edge) -> Iterator[Mistakes]:
     yield Mistakes("factor", lambda k: f"a factor is missing: {told(k)}", edge.down / values)
 
 
-def _collected(r: Reading, edge: Edge) -> Iterator[Mistakes]:
-    """Where an entry is handed on several times, what comes back is a sum: other ways to gather it."""
-    node, own = r.node(edge), r.value(edge.source)
-    if torch.Tag.pointwise in node.op.tags or len(node.outs) != 1 or edge.up.numel() == 0:
-        return
-    slots = iter(range(len(node.given)))
-    numbers = torch.arange(own.numel(), dtype=own.dtype).reshape(own.shape)
-    args, kwargs = filled(
-        (node.args, node.kwargs), lambda ref: numbers if next(slots) == edge.slot else r.live[ref.index].detach()
-    )
-    places = node.op(*args, **kwargs).flatten().long()
-    if places.amin() < 0 or places.amax() >= own.numel():
-        return
-    if not torch.equal(own.flatten()[places], r.value(node.outs[0]).flatten()) or len(places.unique()) == len(places):
-        return
-    up, count = edge.up.flatten(), torch.bincount(places, minlength=own.numel()).clamp(min=1).to(own)
-    order = torch.arange(len(places))
-    last, first = (torch.full((own.numel(),), start) for start in (-1, len(places)))
-    last.scatter_reduce_(0, places, order, "amax"), first.scatter_reduce_(0, places, order, "amin")
-    used = last >= 0
-    downs = [
-        torch.where(used, up[last.clamp(min=0)], 0),
-        torch.where(used, up[first.clamp(max=len(up) - 1)], 0),
-        edge.down.flatten() / count,
-    ]
-    downs += [edge.down.flatten() - downs[0], edge.down.flatten() - downs[1]]
-    ways = (
-        "are not added up: the last overwrites the others",
-        "are not added up: the first alone is kept",
-        "are averaged, a mean in place of a sum over the count of its uses",
-        "are added up without the last of them",
-        "are added up without the first of them",
-    )
-    told = f"where {r.words.operation(node)} uses an entry of {r.words.phrase(edge.source)} repeatedly, its cotangents"
-    yield Mistakes("repeats", lambda k: f"{told} {ways[k]}", torch.stack(downs).reshape(-1, *own.shape))
-
-
-def _parts_of_sums(r: Reading, edge: Edge) -> Iterator[Mistakes]:
-    """Where a value is spread, what comes back is a sum: a part of it."""
-    if r.node(edge).name == "expand" and edge.up.shape != edge.down.shape:
-        parts = list(rearranged(edge.up))
-        told = f"the sum that is handed down to {r.words.phrase(edge.source)} is that of the cotangent"
-        yield Mistakes("part", lambda k: f"{told} {parts[k][0]}", torch.stack([p.sum_to_size(edge.down.shape) for _, p in parts]))
-
-
-def ratio(e: Evidence) -> Iterator[Cause]:
-    """Entry by entry g / r is a factor times one value, its inverse, or the ratio of two."""
-    for r in read(e):
-        names, values = r.alike(r.r.shape)
-        values = values[(values != 0).flatten(1).all(1)] if len(values) else values
-        names = [n for n in names if (r.value(n) != 0).all()]
-        if not len(values) or values.numel() * len(values) > 10**6 or r.x.numel() < 5:
-            continue
-        ones = torch.ones_like(r.r)[None]
-        above, below = torch.cat([ones, values]), torch.cat([ones, 1 / values])
-        shape = (-1, *r.r.shape)
-        many = (r.r * above[:, None] * below).reshape(shape).flatten(1)
-        c = (many @ r.g.flatten()) / many.square().sum(1)
-        left = (r.g.flatten() - c[:, None] * many).norm(dim=1)
-        for k in (left <= SEEN * r.error.norm()).nonzero()[:, 0].tolist():
-            i, j = divmod(k, len(above))
-            if i != j and r.explains((c[k] * many[k]).reshape(r.r.shape), spare=1):
-                times = "" if abs(c[k] - 1) < 1e-6 else f", and the number {c[k]:.5g}"
-                yield "factor", _ratio_told(r, names[i - 1] if i else None, names[j - 1] if j else None) + times
-
-
-def _ratio_told(r: Reading, above: int | None, below: int | None) -> str:
-    if above is None or below is None:
-        if above is None:
-            assert below is not None
-            return f"a factor is missing, or divided by once too often: {r.words.phrase(below)}, entry by entry"
-        return f"a factor too many: {r.words.phrase(above)}, entry by entry"
-    return f"a wrong factor: {r.words.phrase(above)} stands in place of {r.words.phrase(below)}, entry by entry"
-
-
 def _of(r: Reading, edge: Edge) -> str:
     return r.words.phrase(r.node(edge).outs[0])
 
 
-def _tried(kind: Kind) -> Callable[[Evidence], Iterator[Cause]]:
+def tried(kind: Kind) -> Callable[[Evidence], Iterator[Cause]]:
+    """The hypothesis that a mistake of this kind is made at one edge."""
+
     def hypothesis(e: Evidence) -> Iterator[Cause]:
         for r in read(e):
             for edge in r.edges:
@@ -241,5 +173,4 @@ def _tried(kind: Kind) -> Callable[[Evidence], Iterator[Cause]]:
     return hypothesis
 
 
-left_out, undone, operands, slopes, factors = map(_tried, (_left_out, _forward, _operands, _slopes, _factors))
-collected, parts_of_sums = map(_tried, (_collected, _parts_of_sums))
+left_out, undone, operands, slopes, factors = map(tried, (_left_out, _forward, _operands, _slopes, _factors))

@@ -1,7 +1,7 @@
 """A computation in fewer digits than it is given.
 
-In float64 the numbers of float32 have measure 0: a gradient whose entries all are such numbers, where those of the reference are
-not, has been rounded to it. Where only a part of the computation is rounded, it is found by rounding that part: the cotangent, a
+Few numbers of float64 are numbers of float32: a gradient whose entries all are, where those of the reference are not, has
+been rounded to it. Where only a part of the computation is rounded, it is found by rounding that part: the cotangent, a
 leaf, what is handed down along an edge.
 """
 

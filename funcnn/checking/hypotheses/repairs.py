@@ -1,7 +1,7 @@
 """A rule that is right once it is given another tensor in place of one that it saved.
 
-The rule under test is run again with what the formula has in the shape of a saved tensor, such as the output in place of the
-input. What repairs it names the mistake.
+The rule under test is run again with what the formula has in the shape of a saved tensor, such as the output in place of
+the input. What repairs it names the mistake.
 """
 
 from collections.abc import Iterator
@@ -29,7 +29,10 @@ def repaired(e: Evidence) -> Iterator[Cause]:
                 if _right(r, i, other):
                     which = ORDINALS[i] if i < len(ORDINALS) else f"{i + 1}th"
                     place = f"in place of {_known(r, own)}" if _known(r, own) else "in its place"
-                    yield "saved tensor", f"a wrong operand: the rule is right if the {which} tensor it saved is {name}, {place}"
+                    yield (
+                        "saved tensor",
+                        f"a wrong operand: the rule is right if the {which} tensor it saved is {name}, {place}",
+                    )
 
 
 def _saved(r: Reading) -> dict[int, Tensor]:
@@ -53,7 +56,9 @@ def _right(r: Reading, i: int, other: Tensor) -> bool:
         p = _pulled(r, lambda j, tensor: other.to(tensor).clone() if j == i else tensor)
     except (RuntimeError, ValueError, TypeError, IndexError):
         return False
-    return bool(r.evidence >= 3 and p.shape == r.r.shape and (p - r.r).norm() <= min(1e-9 * r.r.norm(), 1e-5 * r.error.norm()))
+    return bool(
+        r.evidence >= 3 and p.shape == r.r.shape and (p - r.r).norm() <= min(1e-9 * r.r.norm(), 1e-5 * r.error.norm())
+    )
 
 
 def _others(r: Reading, own: Tensor) -> Iterator[tuple[str, Tensor]]:

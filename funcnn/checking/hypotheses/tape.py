@@ -1,9 +1,8 @@
 """The operations of a forward rule, recorded as they run: what a formula is, read off from it.
 
-Recorded are torch's elementary operations, below any autograd.Function and below any hand-written backward rule, so that the
-derivatives of the record owe nothing to the rule under test. An operation in which shapes are broadcast becomes one on equal
-shapes, after operations that expand; softmax, the norms and some more become what they
-are made of.
+Recorded are torch's elementary operations, below any autograd.Function and below any hand-written backward rule, so that
+the derivatives of the record owe nothing to the rule under test. An operation in which shapes are broadcast becomes one
+on equal shapes, after operations that expand; softmax, the norms and some more become what they are made of.
 """
 
 import math
@@ -29,7 +28,7 @@ class TooMuchError(Exception):
 class Ref(NamedTuple):
     """The value with this number."""
 
-    index: int
+    number: int
 
 
 class Node(NamedTuple):
@@ -94,7 +93,7 @@ def run(node: Node, n: int, values: Any, also: Callable[[int, int, Tensor], Tens
     def given(ref: Ref) -> Tensor:
         nonlocal slot
         slot += 1
-        value: Tensor = values[ref.index]
+        value: Tensor = values[ref.number]
         return value if also is None else also(n, slot, value)
 
     args, kwargs = filled((node.args, node.kwargs), given)
@@ -115,8 +114,12 @@ def filled(args: Any, given: Callable[[Ref], Any]) -> Any:
 
 
 class _Recorder(TorchDispatchMode):
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # or torch loads its compiler, which takes seconds
+
     def __init__(self, leaves: list[Tensor]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.nodes: list[Node] = []
         self.values = list(leaves)
         self.numbers = {id(leaf): i for i, leaf in enumerate(leaves)}
@@ -136,6 +139,12 @@ class _Recorder(TorchDispatchMode):
             return found  # a constant
         if torch.Tag.nondeterministic_seeded in op.tags:
             return found
+        if (
+            op is aten.copy.default and args[0].dtype == args[1].dtype
+        ):  # has no derivative; the first argument is but a place
+            if id(args[1]) not in self.numbers:
+                return found
+            op, args = aten.alias.default, (self._broadcast(args[1], found.shape),)
         if torch.Tag.pointwise in op.tags and isinstance(found, Tensor) and not op._schema.is_mutable:
             args = tuple(self._broadcast(each, found.shape) for each in args)
         return self._kept(op, args, kwargs, found)
@@ -157,7 +166,7 @@ class _Recorder(TorchDispatchMode):
                     raise TooMuchError
                 outs.append(self._number(each, new=True))
         given: list[int] = []
-        filled((args, kwargs), lambda ref: given.append(ref.index))
+        filled((args, kwargs), lambda ref: given.append(ref.number))
         self.nodes.append(Node(op, args, kwargs, tuple(outs), tuple(given), op._schema.name.split("::")[1]))
         return found
 

@@ -60,7 +60,7 @@ class Words:
 
     def _part(self, arg: Any, depth: int) -> str:
         if isinstance(arg, Ref):
-            return self.expression(arg.index, depth)
+            return self.expression(arg.number, depth)
         if isinstance(arg, (list, tuple)):
             return ", ".join(part for part in (self._part(each, depth) for each in arg) if part)
         if isinstance(arg, bool) or arg is None:
