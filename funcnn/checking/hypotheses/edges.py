@@ -16,6 +16,7 @@ from ..evidence import Cause, Evidence
 from .graph import SEEN, Reading, read
 from .words import REDUCED
 
+PLAIN = (0, -1, 2)  # how often a path may count for a plain reason
 MOST_PAIRS = 30  # paths of which all pairs are tried
 
 
@@ -37,7 +38,9 @@ def edge_cut(e: Evidence) -> Iterator[Cause]:
                 continue
             whole = r.pull(path.source, path.down)
             k = 1 + ((r.error * whole).sum() / whole.square().sum()).item()
-            if r.explains(r.r + (k - 1) * whole, spare=1):
+            plain = next((n for n in PLAIN if abs(k - n) < 1e-4), None)
+            k = k if plain is None else plain
+            if r.explains(r.r + (k - 1) * whole, spare=int(plain is None)):
                 yield _told(name(r, path), k, _sizes(r))
 
 
@@ -75,7 +78,8 @@ def paths(r: Reading) -> list[Path]:
 def name(r: Reading, path: Path) -> str:
     """What a path runs through, in words."""
     told = r.words.phrase(path.source)
-    if path.node is not None and r.words.core(path.source) < r.tape.leaves:
+    used = sum(edge.source == path.source for edge in r.edges)
+    if path.node is not None and (used > 1 or r.words.core(path.source) < r.tape.leaves):
         return f"the use of {told} in {r.words.phrase(r.tape.nodes[path.node].outs[0])}"
     return told
 

@@ -20,8 +20,8 @@ from ..evidence import Evidence
 from .tape import MOST_ENTRIES, Node, TooMuchError, filled, record, run
 from .words import Words
 
-CLOSE = 1e-5  # of |g - r|, what a prediction may leave: reading is exact, and many predictions are tried
-ROUNDED = 1e-12  # of |g|, what rounding may leave
+CLOSE = 1e-5  # of |g - r| and of |g|, what a prediction may leave: reading is exact, and many predictions are tried
+ROUNDED = 1e-12  # of |g| or |r|, what rounding may leave
 PROBES = 2
 SEEN = 1e-4  # of |w| |g - r|, how far <w, g> may be off before all of it is looked at
 MOST_ALIKE = 24  # values of one shape that are tried in each other's place
@@ -226,11 +226,11 @@ class Reading:
 
     def explains(self, p: Tensor, spare: int = 0) -> bool:
         """Whether a prediction is g, where `spare` numbers of it were fitted and enough entries are left to tell."""
-        left = (self.g - p).norm()
+        left, g, error = (x.norm() for x in (self.g - p, self.g, self.error))
         return bool(
             self.evidence >= 3 + spare
-            and left <= max(CLOSE * self.error.norm(), ROUNDED * self.g.norm())
-            and left <= 1e-2 * self.error.norm()
+            and left <= max(CLOSE * min(error, g), ROUNDED * max(g, self.r.norm()))
+            and left <= 1e-2 * error
         )
 
     def mistaken(self, index: int, right: Tensor, downs: Tensor) -> list[int]:

@@ -85,7 +85,7 @@ def _forward(r: Reading, edge: Edge) -> Iterator[Mistakes]:
 def _operands(r: Reading, edge: Edge) -> Iterator[Mistakes]:
     """Other values for one of the operands."""
     node, given = r.node(edge), r.node(edge).given
-    if node.name in DULL or len(node.outs) > 1:
+    if node.name in (*DULL, "maximum", "minimum") or len(node.outs) > 1:
         return
     for slot, index in enumerate(given):
         own = r.value(index)
@@ -98,7 +98,21 @@ def _operands(r: Reading, edge: Edge) -> Iterator[Mistakes]:
 def _operand(r: Reading, edge: Edge, names: list[int | str], index: int, k: int) -> str:
     name = names[k]
     told = name if isinstance(name, str) else r.words.phrase(name)
-    return f"a wrong operand: in the derivative of {_of(r, edge)}, {told} stands in place of {r.words.phrase(index)}"
+    short = f": a factor is missing, {lost}" if not isinstance(name, str) and (lost := _lost(r, index, name)) else ""
+    return f"a wrong operand: in the derivative of {_of(r, edge)}, {told} stands in place of {r.words.phrase(index)}{short}"
+
+
+def _lost(r: Reading, index: int, other: int) -> str:
+    """The factors by which the value with this number is more than another, in words, or nothing."""
+    lost: list[str] = []
+    index, other = r.words.core(index), r.words.core(other)
+    while index != other:
+        node = r.words.makers.get(index)
+        if node is None or node.name != "mul" or len(node.given) < 2:
+            return ""
+        index, factor = (r.words.core(i) for i in node.given)
+        lost.append(r.words.phrase(factor))
+    return " * ".join(lost)
 
 
 def _with(r: Reading, edge: Edge, slot: int, others: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ back is a sum along it, and a part of that may be lost.
 from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 
 from .alias import rearranged
 from .graph import Edge, Reading
@@ -30,26 +31,29 @@ def _collected(r: Reading, edge: Edge) -> Iterator[Mistakes]:
         return
     if not torch.equal(own.flatten()[places], r.value(node.outs[0]).flatten()) or len(places.unique()) == len(places):
         return
-    up, count = edge.up.flatten(), torch.bincount(places, minlength=own.numel()).clamp(min=1).to(own)
-    order = torch.arange(len(places))
-    last, first = (torch.full((own.numel(),), start) for start in (-1, len(places)))
-    last.scatter_reduce_(0, places, order, "amax"), first.scatter_reduce_(0, places, order, "amin")
-    used = last >= 0
-    downs = [
-        torch.where(used, up[last.clamp(min=0)], 0),
-        torch.where(used, up[first.clamp(max=len(up) - 1)], 0),
-        edge.down.flatten() / count,
-    ]
-    downs += [edge.down.flatten() - downs[0], edge.down.flatten() - downs[1]]
+    up, right = edge.up.flatten(), edge.down.flatten()
+    count = torch.bincount(places, minlength=own.numel()).clamp(min=1).to(own)
+    last, first = (_one(places, up, up == up, which, own.numel()) for which in ("amax", "amin"))
+    last_given, first_given = (_one(places, up, up != 0, which, own.numel()) for which in ("amax", "amin"))
+    downs = [last, first, last_given, first_given, right / count, right - last, right - first]
     ways = (
         "are not added up: the last overwrites the others",
         "are not added up: the first alone is kept",
+        "are not added up: the last that is not 0 overwrites the others",
+        "are not added up: the first that is not 0 is kept",
         "are averaged, a mean in place of a sum over the count of its uses",
         "are added up without the last of them",
         "are added up without the first of them",
     )
     told = f"where {r.words.operation(node)} uses an entry of {r.words.phrase(edge.source)} repeatedly, its cotangents"
     yield Mistakes("repeats", lambda k: f"{told} {ways[k]}", torch.stack(downs).reshape(-1, *own.shape))
+
+
+def _one(places: Tensor, up: Tensor, among: Tensor, which: str, size: int) -> Tensor:
+    """For every place the cotangent of its last or first use among some, or 0."""
+    order = torch.arange(len(places))[among]
+    found = torch.full((size,), -1).scatter_reduce_(0, places[among], order, which, include_self=False)
+    return torch.where(found >= 0, up[found.clamp(min=0)], 0)
 
 
 def _parts_of_sums(r: Reading, edge: Edge) -> Iterator[Mistakes]:
