@@ -173,6 +173,10 @@ PLANTED = {
         *(lambda x: x[WORDS], (normal(4, 4),), last_wins),
         "are not added up: the last overwrites the others",
     ),
+    "a border is not written": (
+        *(lambda x: x.softmax(-1), (X,), lambda x, u: softmax_rule(x, u) * (torch.arange(7) < 5)),
+        "6 of 21 entries are 0, as if not written: the border of axis 1, 5 to 6",
+    ),
     "a matrix transposed": (
         *(
             lambda x, w: x.tanh() @ w,

@@ -6,7 +6,7 @@ The order is that of how much is claimed: what few formulas would show by chance
 from collections.abc import Callable, Iterator
 
 from ..evidence import Cause, Evidence
-from .alias import other_cotangent, overwritten, written_elsewhere
+from .alias import other_cotangent, overwritten, unwritten, written_elsewhere
 from .another import another_function, exchanged, forward_of_cotangent
 from .edges import edge_cut, pair_cut
 from .families import families
@@ -28,6 +28,7 @@ READING: tuple[Callable[[Evidence], Iterator[Cause]], ...] = (
     collected,
     operands,
     written_elsewhere,
+    unwritten,
     rounded_inside,
     slopes,
     factors,

@@ -64,6 +64,31 @@ def written_elsewhere(e: Evidence) -> Iterator[Cause]:
                 yield "order", f"it is the reference {what}"
 
 
+def unwritten(e: Evidence) -> Iterator[Cause]:
+    """The right gradient but for a part along an axis, which is 0."""
+    for r in read(e):
+        lost = (r.g == 0) & (r.r != 0)
+        count = int(lost.sum())
+        if 0 < count < int((r.r != 0).sum()) - 2 and r.explains(torch.where(lost, 0, r.r)):
+            yield (
+                "not written",
+                f"{count} of {lost.numel()} entries are 0, as if not written{_slab(r, lost)}; the others are right",
+            )
+
+
+def _slab(r: Reading, lost: Tensor) -> str:
+    """Which part of an axis it is, if it is one."""
+    for axis in range(lost.ndim):
+        lines = lost.movedim(axis, 0).reshape(lost.shape[axis], -1).any(1)
+        inside = lines.reshape(-1, *[1] * (lost.ndim - 1 - axis)).expand_as(lost)
+        if not lines.all() and bool((r.g[inside] == 0).all()):
+            found = lines.nonzero()[:, 0].tolist()
+            if found == list(range(found[0], found[-1] + 1)):
+                where = "the border" if found[0] == 0 or found[-1] == len(lines) - 1 else "a part"
+                return f"{where} of axis {axis}, {found[0]} to {found[-1]}"
+    return ""
+
+
 def rearranged(x: Tensor) -> Iterator[tuple[str, Tensor]]:
     """A tensor in another order along an axis, or a part of it, in words."""
     for axis in range(x.ndim):

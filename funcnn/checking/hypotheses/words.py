@@ -56,7 +56,8 @@ class Words:
             return f"-{_bracketed(parts[0])}"
         if node.name in ("t", "transpose"):
             return f"{_bracketed(parts[0])}.T"
-        return f"{CALLED.get(node.name, node.name)}({', '.join(part for part in parts if part)})"
+        which = f"[{node.outs.index(index)}]" if len(node.outs) > 1 else ""
+        return f"{CALLED.get(node.name, node.name)}({', '.join(part for part in parts if part)}){which}"
 
     def _part(self, arg: Any, depth: int) -> str:
         if isinstance(arg, Ref):
