@@ -289,6 +289,14 @@ def test_what_is_too_large_or_does_not_depend_on_its_leaves_is_not_read():
     assert reading(e) is None and not list(told(e))
 
 
+def test_an_operation_that_refuses_other_operands_silences_the_hypothesis_alone():
+    a = normal(3, 3) + 4 * torch.eye(3)
+    e = evidence(lambda a: a.inverse(), (a,), lambda a, u: normal(3, 3, seed=8))
+    assert not list(told(e))
+    e = evidence(lambda a: torch.linalg.cholesky(a @ a.mT), (a,), lambda a, u: normal(3, 3, seed=8))
+    assert reading(e) is not None and not list(told(e))
+
+
 def test_what_says_something_else_than_the_reference_is_not_read():
     e = evidence(lambda x: x.exp(), (X,), lambda x, u: u, r=(X,))
     assert reading(e) is None

@@ -4,6 +4,8 @@ The order is that of how much is claimed: what few formulas would show by chance
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import TypeAlias
 
 from ..evidence import Cause, Evidence
 from .alias import other_cotangent, overwritten, unwritten, written_elsewhere
@@ -16,7 +18,20 @@ from .ratios import ratio
 from .repairs import repaired
 from .sums import collected, parts_of_sums
 
-READING: tuple[Callable[[Evidence], Iterator[Cause]], ...] = (
+Hypothesis: TypeAlias = Callable[[Evidence], Iterator[Cause]]
+
+
+def _careful(hypothesis: Hypothesis) -> Hypothesis:
+    """The same hypothesis, silent where an operation refuses what it is tried on, such as a matrix without an inverse."""
+
+    def told(e: Evidence) -> Iterator[Cause]:
+        with suppress(RuntimeError, ValueError, TypeError, IndexError, NotImplementedError):
+            yield from hypothesis(e)
+
+    return told
+
+
+_IN_ORDER: tuple[Hypothesis, ...] = (
     rounded_result,
     exchanged,
     other_cotangent,
@@ -39,3 +54,4 @@ READING: tuple[Callable[[Evidence], Iterator[Cause]], ...] = (
     another_function,
     pair_cut,
 )
+READING = tuple(map(_careful, _IN_ORDER))

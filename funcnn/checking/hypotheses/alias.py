@@ -68,12 +68,10 @@ def unwritten(e: Evidence) -> Iterator[Cause]:
     """The right gradient but for a part along an axis, which is 0."""
     for r in read(e):
         lost = (r.g == 0) & (r.r != 0)
-        count = int(lost.sum())
-        if 0 < count < int((r.r != 0).sum()) - 2 and r.explains(torch.where(lost, 0, r.r)):
-            yield (
-                "not written",
-                f"{count} of {lost.numel()} entries are 0, as if not written{_slab(r, lost)}; the others are right",
-            )
+        count, part = int(lost.sum()), _slab(r, lost)
+        if part and count < int((r.r != 0).sum()) - 2 and r.explains(torch.where(lost, 0, r.r)):
+            told = f"{count} of {lost.numel()} entries are 0, as if not written: {part}; the others are right"
+            yield "not written", told
 
 
 def _slab(r: Reading, lost: Tensor) -> str:
@@ -81,7 +79,7 @@ def _slab(r: Reading, lost: Tensor) -> str:
     for axis in range(lost.ndim):
         lines = lost.movedim(axis, 0).reshape(lost.shape[axis], -1).any(1)
         inside = lines.reshape(-1, *[1] * (lost.ndim - 1 - axis)).expand_as(lost)
-        if not lines.all() and bool((r.g[inside] == 0).all()):
+        if lines.any() and not lines.all() and bool((r.g[inside] == 0).all()):
             found = lines.nonzero()[:, 0].tolist()
             if found == list(range(found[0], found[-1] + 1)):
                 where = "the border" if found[0] == 0 or found[-1] == len(lines) - 1 else "a part"
