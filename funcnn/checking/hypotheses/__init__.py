@@ -11,7 +11,7 @@ from ..evidence import Cause, Evidence
 from .alias import other_cotangent, overwritten, unwritten, written_elsewhere
 from .another import another_function, exchanged, forward_of_cotangent
 from .edges import edge_cut, pair_cut
-from .families import families
+from .families import every_step
 from .local import factors, left_out, operands, slopes, undone
 from .precision import rounded_inside, rounded_result
 from .ratios import ratio
@@ -48,7 +48,7 @@ _IN_ORDER: tuple[Hypothesis, ...] = (
     slopes,
     factors,
     parts_of_sums,
-    families,
+    every_step,
     repaired,
     overwritten,
     another_function,

@@ -36,7 +36,7 @@ PLAIN = (
 )
 
 
-def families(e: Evidence) -> Iterator[Cause]:
+def every_step(e: Evidence) -> Iterator[Cause]:
     """All paths of a family are missing, or all of its derivatives."""
     for r in read(e):
         for edges in _families(r)[:MOST]:

@@ -180,7 +180,7 @@ class Reading:
             slot += 1
             x = others.get(slot, self.live[ref.number]).detach()
             if slot == edge.slot:
-                own = x = x.expand(shape if torch.Tag.pointwise in node.op.tags else x.shape).clone().requires_grad_()
+                own = x = x.expand(shape if node.pointwise else x.shape).clone().requires_grad_()
             return x
 
         shape = max((x.shape for x in others.values()), key=len, default=edge.down.shape)

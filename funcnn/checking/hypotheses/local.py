@@ -120,7 +120,7 @@ def _with(r: Reading, edge: Edge, slot: int, others: Tensor) -> Tensor:
     if node.name in ("mm", "bmm"):
         return edge.up @ others.mT if edge.slot == 0 else others.mT @ edge.up
     nothing = edge.down.new_zeros((0, *edge.down.shape))
-    if torch.Tag.pointwise in node.op.tags:
+    if node.pointwise:
         found = r.local(edge, {slot: others})
         return nothing if found is None else found
     made: list[Tensor] = []
@@ -149,7 +149,7 @@ def _others(r: Reading, own: Tensor) -> tuple[list[int | str], Tensor]:
 def _slopes(r: Reading, edge: Edge) -> Iterator[Mistakes]:
     """Entry by entry, another tensor than the derivative."""
     node = r.node(edge)
-    if torch.Tag.pointwise in node.op.tags and len(node.given) == 1 and edge.up.shape == edge.down.shape:
+    if node.pointwise and len(node.given) == 1 and edge.up.shape == edge.down.shape:
         names, values = r.alike(edge.up.shape)
 
         def told(k: int) -> str:

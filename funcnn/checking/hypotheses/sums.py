@@ -19,7 +19,7 @@ from .tape import filled
 def _collected(r: Reading, edge: Edge) -> Iterator[Mistakes]:
     """Where an entry is handed on several times, what comes back is a sum: other ways to gather it."""
     node, own = r.node(edge), r.value(edge.source)
-    if torch.Tag.pointwise in node.op.tags or len(node.outs) != 1 or edge.up.numel() == 0:
+    if node.pointwise or len(node.outs) != 1 or edge.up.numel() == 0:
         return
     slots = iter(range(len(node.given)))
     numbers = torch.arange(own.numel(), dtype=own.dtype).reshape(own.shape)

@@ -12,12 +12,10 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map_only
 
 MOST_NODES = 300
 MOST_ENTRIES = 10**5
 
-aten = torch.ops.aten
 Call: TypeAlias = Callable[[], Tensor]
 
 
@@ -43,6 +41,8 @@ class Node(NamedTuple):
     outs: tuple[int, ...]
     given: tuple[int, ...]
     name: str
+    pointwise: bool
+    mutable: bool
 
 
 class Tape(NamedTuple):
@@ -60,9 +60,9 @@ class Tape(NamedTuple):
 def record(f: Callable[..., tuple[Tensor, ...]], leaves: Sequence[Tensor]) -> Tape:
     """Runs f(*leaves) and returns what it did. Raises TooMuchError for what is too much."""
     tape = _recorded(f, leaves)
-    if any(node.op._schema.is_mutable for node in tape.nodes):  # a second time, without writing in place
+    if any(node.mutable for node in tape.nodes):  # a second time, without writing in place
         tape = _recorded(torch.func.functionalize(lambda *leaves: replay(tape, leaves)), leaves)
-        if any(node.op._schema.is_mutable for node in tape.nodes):
+        if any(node.mutable for node in tape.nodes):
             raise TooMuchError
     return tape
 
@@ -102,15 +102,15 @@ def run(node: Node, n: int, values: Any, also: Callable[[int, int, Tensor], Tens
     values.update(zip(node.outs, made, strict=True))
 
 
-def filled(args: Any, given: Callable[[Ref], Any]) -> Any:
+def filled(args: Any, given: Callable[[Any], Any], what: type = Ref) -> Any:
     """The arguments with what stands for values in them replaced, in order."""
-    if isinstance(args, Ref):
+    if isinstance(args, what):
         return given(args)
     if isinstance(args, tuple):
-        return tuple([filled(each, given) for each in args])
+        return tuple([filled(each, given, what) for each in args])
     if isinstance(args, list):
-        return [filled(each, given) for each in args]
-    return {key: filled(each, given) for key, each in args.items()} if isinstance(args, dict) else args
+        return [filled(each, given, what) for each in args]
+    return {key: filled(each, given, what) for key, each in args.items()} if isinstance(args, dict) else args
 
 
 class _Recorder(TorchDispatchMode):
@@ -126,39 +126,40 @@ class _Recorder(TorchDispatchMode):
         self.constants: dict[int, int] = {}
 
     def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if op.name().split("::")[1].split(".")[0] in PARTS:
+        kwargs, name = kwargs or {}, op.name().split("::")[1].split(".")[0]
+        if name in PARTS:
             with self:
-                found = PARTS[op.name().split("::")[1].split(".")[0]](*args, **kwargs)
+                found = PARTS[name](*args, **kwargs)
             if found is not NotImplemented:
                 return found
         tensors: list[Tensor] = []
-        tree_map_only(Tensor, tensors.append, (args, kwargs))
+        filled((args, kwargs), tensors.append, Tensor)
         found = op(*args, **kwargs)
-        if not any(id(each) in self.numbers for each in tensors):
+        random = torch.Tag.nondeterministic_seeded in op.tags
+        if random or not any(id(each) in self.numbers for each in tensors):
             return found  # a constant
-        if torch.Tag.nondeterministic_seeded in op.tags:
-            return found
-        if (
-            op is aten.copy.default and args[0].dtype == args[1].dtype
-        ):  # has no derivative; the first argument is but a place
+        if name == "copy" and args[0].dtype == args[1].dtype:  # has no derivative; the first argument is but a place
             if id(args[1]) not in self.numbers:
                 return found
-            op, args = aten.alias.default, (self._broadcast(args[1], found.shape),)
-        if torch.Tag.pointwise in op.tags and isinstance(found, Tensor) and not op._schema.is_mutable:
+            op, name, args = torch.clone, "clone", (self._broadcast(args[1], found.shape),)
+        if name == "detach":  # no value depends on what is detached
+            op, name = torch.clone, "clone"
+        mutable = op is not torch.clone and op._schema.is_mutable
+        pointwise = op is not torch.clone and torch.Tag.pointwise in op.tags
+        if pointwise and isinstance(found, Tensor) and not mutable:
             args = tuple(self._broadcast(each, found.shape) for each in args)
-        return self._kept(op, args, kwargs, found)
+        return self._kept((op, name, pointwise, mutable), args, kwargs, found)
 
     def _broadcast(self, x: Any, shape: torch.Size) -> Any:
         if not isinstance(x, Tensor) or x.shape == shape or id(x) not in self.numbers:
             return x
-        return self._kept(aten.expand.default, (x, list(shape)), {}, x.expand(shape))
+        return self._kept((torch.Tensor.expand, "expand", False, False), (x, list(shape)), {}, x.expand(shape))
 
-    def _kept(self, op: Any, args: Any, kwargs: Any, found: Any) -> Any:
+    def _kept(self, what: tuple[Any, str, bool, bool], args: Any, kwargs: Any, found: Any) -> Any:
         if len(self.nodes) >= MOST_NODES:
             raise TooMuchError
-        args, kwargs = tree_map_only(Tensor, lambda x: Ref(self._number(x)), (args, kwargs))
-        op = aten.alias.default if op is aten.detach.default else op  # no value depends on what is detached
+        op, name, pointwise, mutable = what
+        args, kwargs = filled((args, kwargs), lambda x: Ref(self._number(x)), Tensor)
         outs = []
         for each in found if isinstance(found, (tuple, list)) else [found]:
             if isinstance(each, Tensor):
@@ -167,7 +168,7 @@ class _Recorder(TorchDispatchMode):
                 outs.append(self._number(each, new=True))
         given: list[int] = []
         filled((args, kwargs), lambda ref: given.append(ref.number))
-        self.nodes.append(Node(op, args, kwargs, tuple(outs), tuple(given), op._schema.name.split("::")[1]))
+        self.nodes.append(Node(op, args, kwargs, tuple(outs), tuple(given), name, pointwise, mutable))
         return found
 
     def _number(self, x: Tensor, new: bool = False) -> int:
