@@ -13,7 +13,7 @@ import torch
 
 from ..report import worst_index
 from .evidence import Cause, Evidence
-from .hypotheses import READING
+from .reading import READING
 from .sample_hypotheses import one_sample, rescaled_units, weighted_samples
 
 

@@ -9,9 +9,9 @@ import funcnn as fn
 from funcnn.checking.diagnosis import HYPOTHESES
 from funcnn.checking.evidence import Evidence
 from funcnn.checking.formula import Formula
-from funcnn.checking.hypotheses import READING
-from funcnn.checking.hypotheses.graph import reading
-from funcnn.checking.hypotheses.tape import TooMuchError, record, replay
+from funcnn.checking.reading import READING
+from funcnn.checking.reading.graph import reading
+from funcnn.checking.reading.tape import TooMuchError, record, replay
 
 EPS = 1e-5
 
