@@ -17,12 +17,19 @@ from .hypotheses.factors import named_factor
 from .hypotheses.known import nearest
 from .hypotheses.places import rearranged
 from .hypotheses.placing import PLACING
+from .reading import READING
 from .sample_hypotheses import one_sample, rescaled_units, weighted_samples
 
 
 def diagnose(evidence: Evidence) -> Cause:
-    """The first hypothesis that fits, as (cause, sentence)."""
-    return next(cause for hypothesis in HYPOTHESES for cause in hypothesis(evidence))
+    """The first cause that has a name, as (name, sentence); else the first sentence."""
+    unnamed: list[Cause] = []
+    for hypothesis in HYPOTHESES:
+        for cause in hypothesis(evidence):
+            if cause[0]:
+                return cause
+            unnamed.append(cause)
+    return unnamed[0]
 
 
 def _not_finite(e: Evidence) -> Iterator[Cause]:
@@ -136,6 +143,7 @@ HYPOTHESES: tuple[Callable[[Evidence], Iterator[Cause]], ...] = (
     _permuted,
     _predicted,
     _one_bias,
+    *READING,
     *PLACING,
     one_sample,
     weighted_samples,

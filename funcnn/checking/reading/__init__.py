@@ -1,0 +1,57 @@
+"""Hypotheses that read the formula: what the rule under test is of, and what a mistake in it would make of the gradient.
+
+The order is that of how much is claimed: what few formulas would show by chance comes first.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import TypeAlias
+
+from ..evidence import Cause, Evidence
+from .alias import other_cotangent, overwritten, unwritten, written_elsewhere
+from .another import another_function, exchanged, forward_of_cotangent
+from .edges import edge_cut, pair_cut
+from .families import every_step
+from .local import factors, left_out, operands, slopes, undone
+from .precision import rounded_inside, rounded_result
+from .ratios import ratio
+from .repairs import repaired
+from .sums import collected, parts_of_sums
+
+Hypothesis: TypeAlias = Callable[[Evidence], Iterator[Cause]]
+
+
+def _careful(hypothesis: Hypothesis) -> Hypothesis:
+    """The same hypothesis, silent where an operation refuses what it is tried on, such as a matrix without an inverse."""
+
+    def told(e: Evidence) -> Iterator[Cause]:
+        with suppress(RuntimeError, ValueError, TypeError, IndexError, NotImplementedError):
+            yield from hypothesis(e)
+
+    return told
+
+
+_IN_ORDER: tuple[Hypothesis, ...] = (
+    rounded_result,
+    exchanged,
+    other_cotangent,
+    edge_cut,
+    left_out,
+    undone,
+    forward_of_cotangent,
+    ratio,
+    collected,
+    operands,
+    written_elsewhere,
+    unwritten,
+    rounded_inside,
+    slopes,
+    factors,
+    parts_of_sums,
+    every_step,
+    repaired,
+    overwritten,
+    another_function,
+    pair_cut,
+)
+READING = tuple(map(_careful, _IN_ORDER))
