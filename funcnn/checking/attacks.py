@@ -31,7 +31,6 @@ from .trials import attempt, copied, quoted
 Cotangents = list[Tensor | None]
 KEPT = "an output that is kept changes when the function is used again: it hands out a buffer of its own"
 FEW = ("sliced", "expanded", "zero", "additivity", "second backward", "kept result")  # where numbers are many
-LOWER = (torch.float32, torch.float16, torch.bfloat16)
 LAYOUTS = ("transposed", "channels last", "sliced", "expanded")
 
 
@@ -211,18 +210,11 @@ def _sums_up(
     if distance <= allowed:
         return Finding("ok", distance, allowed)
     sentence = "a pullback is linear in the cotangent, and this one is not"
-    low = next((dtype for dtype in LOWER if _of_size(distance, torch.finfo(dtype).eps)), None)
-    if cause == "linearity" and low is not None and all(leaf.dtype == torch.float64 for leaf in c.params):
-        cause, sentence = "precision", f"the backward is not linear by what rounding to {low} does: it computes in that"
     if cause == "strides":
         sentence = f"with strides {strides[0]} in memory the same numbers give another gradient"
     if name == "outputs alone":
         cause, sentence = "unused output", "where an output is used by nobody, the gradients of the others are others"
     return Finding("wrong", distance, allowed, cause=cause, diagnosis=sentence)
-
-
-def _of_size(distance: float, eps: float) -> bool:
-    return eps / 16 <= distance <= 4 * eps
 
 
 def adjoint(c: Contraction, value: Callable[[Leaves], Tensor], generator: torch.Generator, allowed: float) -> Finding:

@@ -16,7 +16,7 @@ from ..errors import InputError, check_batch, check_number, check_params, check_
 from ..report import Finding, Report
 from ..types import Batch, Params
 from .case import Case
-from .directions import odds
+from .directions import directions_of, odds
 from .elsewhere import beside, objects
 from .explain import explain, network_predictions
 from .formula import Formula, Swap
@@ -112,7 +112,7 @@ def examine(subject: Subject, tolerance: float, seed: int, nondeterminism: float
         return Report(dict(zip(subject.paths, findings, strict=True)), trials)
     cases = [settled(case) for case in opened(surface, g, tolerance, seed)]
     findings, samples, remarks = explain(surface, cases)
-    probed = [odds()] * any(case.large for case in cases)
+    probed = [odds(directions_of(case)) for case in cases[:1] if case.large]
     return Report(dict(zip(subject.paths, findings, strict=True)), trials, samples, (*probed, *remarks))
 
 

@@ -22,14 +22,14 @@ from .sample_hypotheses import one_sample, rescaled_units, weighted_samples
 
 
 def diagnose(evidence: Evidence) -> Cause:
-    """The first cause that has a name, as (name, sentence); else the first sentence."""
+    """The first cause that has a name, as (name, sentence); else what fits without one, or what single samples show."""
     unnamed: list[Cause] = []
     for hypothesis in HYPOTHESES:
         for cause in hypothesis(evidence):
             if cause[0]:
                 return cause
             unnamed.append(cause)
-    return unnamed[0]
+    return unnamed[0] if unnamed else next(cause for hypothesis in OF_SAMPLES for cause in hypothesis(evidence))
 
 
 def _not_finite(e: Evidence) -> Iterator[Cause]:
@@ -145,8 +145,5 @@ HYPOTHESES: tuple[Callable[[Evidence], Iterator[Cause]], ...] = (
     _one_bias,
     *READING,
     *PLACING,
-    one_sample,
-    weighted_samples,
-    rescaled_units,
-    _none,
 )
+OF_SAMPLES: tuple[Callable[[Evidence], Iterator[Cause]], ...] = (one_sample, weighted_samples, rescaled_units, _none)

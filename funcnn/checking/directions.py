@@ -35,13 +35,19 @@ def screened(case: Case) -> float:
     h = LIMITS.step * max(1.0, leaf.abs().max().item() if leaf.numel() else 1.0)
     slopes: list[float] = []
     misses: list[float] = []
-    for z in directions(case, LIMITS.directions if case.large else 1, 1 if case.large else LIMITS.directions):
+    count = directions_of(case)
+    for z in directions(case, count if case.large else 1, 1 if case.large else count):
         along = case.surface.moved_along(case.position, z)
         slope = quotients(along, leaf.new_zeros(len(z)), h, CENTRAL)
         slopes += slope.tolist()
         misses += ((z * case.g).reshape(len(z), -1).sum(1) - slope).tolist()
     size = max(case.g.norm().item(), rms(slopes))
     return rms(misses) / size if size else 0.0
+
+
+def directions_of(case: Case) -> int:
+    """How many there are: fewer where a value costs much."""
+    return LIMITS.directions if case.surface.size <= LIMITS.many else LIMITS.probes
 
 
 def directions(case: Case, groups: int, together: int) -> list[Tensor]:
@@ -161,17 +167,17 @@ def pushed_error(case: Case) -> float:
     return rms(misses) / size if size else 0.0
 
 
-def miss_probability(times: float) -> float:
-    """The probability that an error of `times` the threshold of a leaf is missed."""
-    half = torch.tensor(LIMITS.probes / 2, dtype=torch.float64)
+def miss_probability(times: float, count: int = LIMITS.probes) -> float:
+    """The probability that an error of `times` the threshold of a leaf is missed in so many directions."""
+    half = torch.tensor(count / 2, dtype=torch.float64)
     return float(torch.special.gammainc(half, half / times**2))
 
 
-def odds() -> str:
-    """What a report says of it."""
+def odds(count: int) -> str:
+    """What a report says of leaves that must agree ten times as well as allowed in so many directions."""
     return (
-        f"Each leaf was probed along {LIMITS.probes} random directions: an error of 10 times what is allowed is missed with "
-        f"probability {miss_probability(10):.0e}, one of 100 times with {miss_probability(100):.0e}."
+        f"Each leaf was probed along {count} random directions: an error of what is allowed is missed with probability "
+        f"{miss_probability(10, count):.0e}, one of 10 times that with {miss_probability(100, count):.0e}."
     )
 
 

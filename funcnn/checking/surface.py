@@ -23,6 +23,7 @@ from ..providers.differences import finite_difference, in_chunks
 from ..providers.doors import behind_door
 from ..providers.structured import Probe, probes
 from ..types import Batch, Objective, Params, StepFn, Tree
+from .plain import derived, plain
 from .subject import Subject, gradient_leaves
 from .thresholds import EPS, LIMITS, WALKED_TOGETHER
 from .trials import attempt, copied
@@ -96,6 +97,11 @@ class Surface:
         """Its leaves, or None where f is not analytic."""
         found = attempt(self.exact.value_and_grad, self.params, self.batch)
         return None if found is None else tree.leaves(found[1])
+
+    @cached_property
+    def plain_gradients(self) -> list[Tensor] | None:
+        """The leaves of torch's gradient of the operations that the function consists of, or None where it has others."""
+        return derived(plain(lambda params: self.reference.value(params, self.batch), self.params), self.params)
 
     def pushed(self, position: int, z: Tensor) -> float | None:
         """The derivative along a direction of one leaf by forward mode, or None where it cannot follow the function."""

@@ -68,9 +68,21 @@ def only_rounding(case: Case) -> Case:
     return case.settle("ok", 0.0) if r.norm() <= LIMITS.noise * case.surface.spreads[case.position] else case
 
 
+def plain_operations(case: Case) -> Case:
+    """A leaf of a large model beside torch's gradient of the function's plain operations, if differences confirm that."""
+    found = case.surface.plain_gradients if case.large else None
+    if found is None:
+        return case
+    r = found[case.position]
+    if not r.isfinite().all() or screened(replace(case, g=r)) > case.allowed / 10:
+        return case
+    case = case.against(r)
+    return case.settle("ok", case.error) if case.error <= case.allowed else case.said("wrong", case.error)
+
+
 def all_steps(case: Case) -> Case:
     """A leaf of a large model, along directions that are walked with every step; its guilty entries, if it is wrong."""
-    if not case.large:
+    if not case.large or case.r is not None:
         return case
     found = probed(case)
     if not found.size or found.error <= max(case.allowed * found.size, found.resolution):
@@ -167,6 +179,7 @@ WITNESSES: tuple[Witness, ...] = (
     form,
     eight_directions,
     only_rounding,
+    plain_operations,
     all_steps,
     every_entry,
     finer_entries,
