@@ -5,6 +5,7 @@ from . import tree as tree
 from .checking.audit import audit as audit
 from .checking.check import assert_gradients as assert_gradients
 from .checking.check import check as check
+from .checking.diagnosis import HYPOTHESES as HYPOTHESES
 from .checking.vjp import assert_vjp as assert_vjp
 from .checking.vjp import check_vjp as check_vjp
 from .epochs import Fit as Fit

@@ -6,7 +6,7 @@ is a case for the `witnesses`, who say whether it is wrong, and what is wrong is
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from ..errors import InputError, check_batch, check_number, check_params, check_
 from ..report import Finding, Report
 from ..types import Batch, Params
 from .case import Case
+from .diagnosis import HYPOTHESES, Hypothesis
 from .directions import directions_of, odds
 from .elsewhere import beside, objects
 from .explain import explain, network_predictions
@@ -38,6 +39,7 @@ def check(
     reference: Provider | None = None,
     tolerance: float = 1e-7,
     seed: int = 0,
+    hypotheses: Sequence[Hypothesis] = HYPOTHESES,
 ) -> Report:
     """Compares a gradient with a reference, leaf by leaf, and says what is wrong where they disagree.
 
@@ -49,6 +51,8 @@ def check(
             in float64, along random directions first and where these object, up to 10,000 parameters, of every entry.
         tolerance: The relative error that a leaf may have. In low precision the noise floor counts if it is higher.
         seed: Of the random directions.
+        hypotheses: What may be said of a leaf that is wrong, in order: functions of the evidence that yield (cause,
+            sentence).
 
     Raises:
         InputError: nothing to check; parameters or data that are not finite; gradients whose tree is not that of the
@@ -64,7 +68,9 @@ def check(
     counts = (len(tree.leaves(batch)[0]),) if tree.leaves(batch) else (1,)
     known = None if reference is None else provider("reference", reference)
     paths = tree.paths(params, "params")
-    subject = Subject(claimed, known, params, batch, paths, counts, None, network_predictions, _formula)
+    subject = Subject(
+        claimed, known, params, batch, paths, counts, None, network_predictions, _formula, hypotheses=hypotheses
+    )
     report: Report = kernels.undisturbed(_checked, subject, tolerance, seed)
     return report
 
@@ -73,14 +79,11 @@ def assert_gradients(
     step_fn: Provider,
     params: Params,
     batch: Batch = (),
-    *,
-    reference: Provider | None = None,
-    tolerance: float = 1e-7,
-    seed: int = 0,
+    **how: Any,
 ) -> None:
     """For pytest: raises AssertionError with the report unless `check` is content. Arguments and errors as there."""
     __tracebackhide__ = True
-    report = check(step_fn, params, batch, reference=reference, tolerance=tolerance, seed=seed)
+    report = check(step_fn, params, batch, **how)
     if not report:
         raise AssertionError(f"the gradient is not right\n{report}")
 

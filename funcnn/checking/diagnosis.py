@@ -7,7 +7,8 @@ unexplained are all that can be said.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias
 
 import torch
 
@@ -20,16 +21,20 @@ from .hypotheses.placing import PLACING
 from .reading import READING
 from .sample_hypotheses import one_sample, rescaled_units, weighted_samples
 
+Hypothesis: TypeAlias = Callable[[Evidence], Iterator[Cause]]
 
-def diagnose(evidence: Evidence) -> Cause:
+
+def diagnose(evidence: Evidence, hypotheses: Sequence[Hypothesis] | None = None) -> Cause:
     """The first cause that has a name, as (name, sentence); else what fits without one, or what single samples show."""
     unnamed: list[Cause] = []
-    for hypothesis in HYPOTHESES:
+    for hypothesis in HYPOTHESES if hypotheses is None else hypotheses:
+        if unnamed and hypothesis in OF_SAMPLES:
+            break
         for cause in hypothesis(evidence):
             if cause[0]:
                 return cause
             unnamed.append(cause)
-    return unnamed[0] if unnamed else next(cause for hypothesis in OF_SAMPLES for cause in hypothesis(evidence))
+    return unnamed[0] if unnamed else next(_none(evidence))
 
 
 def _not_finite(e: Evidence) -> Iterator[Cause]:
@@ -118,7 +123,7 @@ def _unsummed(e: Evidence) -> Iterator[Cause]:
     elif e.r.ndim == 2 and e.g.shape == e.r.mT.shape:
         yield "transposed", f"{shapes}: it is transposed"
     else:
-        yield "", shapes
+        yield "shape", shapes
 
 
 def _one_bias(e: Evidence) -> Iterator[Cause]:
@@ -132,7 +137,8 @@ def _none(e: Evidence) -> Iterator[Cause]:
     yield "", f"{best}. At {e.name(worst)} it is {e.g[worst]:.9g} in place of {e.r[worst]:.9g}{nearest(e)}"
 
 
-HYPOTHESES: tuple[Callable[[Evidence], Iterator[Cause]], ...] = (
+OF_SAMPLES: tuple[Hypothesis, ...] = (one_sample, weighted_samples, rescaled_units)
+HYPOTHESES: tuple[Hypothesis, ...] = (
     _unsummed,
     _not_finite,
     _zero,
@@ -145,5 +151,5 @@ HYPOTHESES: tuple[Callable[[Evidence], Iterator[Cause]], ...] = (
     _one_bias,
     *READING,
     *PLACING,
+    *OF_SAMPLES,
 )
-OF_SAMPLES: tuple[Callable[[Evidence], Iterator[Cause]], ...] = (one_sample, weighted_samples, rescaled_units, _none)

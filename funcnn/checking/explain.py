@@ -32,19 +32,19 @@ def explain(surface: Surface, cases: list[Case]) -> tuple[list[Finding], Tensor 
     wrong = [case for case in cases if case.is_now("wrong")]
     if not wrong:
         return findings, None, []
-    entry_by_entry = all(case.entries is None and case.g.shape == case.leaf.shape for case in cases)
+    entry_by_entry = all(not case.large and case.g.shape == case.leaf.shape for case in cases)
     samples = _samples(surface) if entry_by_entry else None
     predicted, counts = cache(partial(surface.subject.predictions, surface)), surface.subject.counts
     for case in wrong:
         position = case.position
         own = samples[position] if samples and len(samples[position][0]) in counts else None
         evidence = Evidence(case.g, case.right, case.allowed, counts, len(wrong) == 1, own)
-        if case.entries is None:
+        if not case.large:
             formula = surface.subject.formula(surface, position)
             evidence = replace(evidence, predictions=partial(_of_leaf, predicted, position), formula=formula)
-        else:
+        elif case.entries is not None:
             evidence = replace(evidence, name=partial(_name, case.entries, case.leaf.shape))
-        cause, sentence = diagnose(evidence)
+        cause, sentence = diagnose(evidence, surface.subject.hypotheses)
         findings[position] = replace(findings[position], cause=cause, diagnosis=sentence)
     if samples is None:
         return findings, None, []

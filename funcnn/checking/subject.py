@@ -1,6 +1,6 @@
 """What is asked: is this the gradient of that function, here? And the errors of a question that has no answer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -10,6 +10,7 @@ from .. import tree
 from ..errors import InputError, called, check_pair, check_value, describe, is_dense
 from ..report import at
 from ..types import Batch, Params, StepFn, Tree
+from .diagnosis import Hypothesis
 from .formula import Formula
 from .mistakes import Prediction
 
@@ -36,6 +37,7 @@ class Subject(NamedTuple):
     formula      (surface, position) -> what the rule is of, for a leaf
     root         what the parameters are called
     follows      the reference in the precision of the parameters, where there is one
+    hypotheses   what may be said of a leaf that is wrong; None is all that there are
 
     """
 
@@ -50,6 +52,7 @@ class Subject(NamedTuple):
     formula: Callable[[Any, int], Formula]
     root: str = "params"
     follows: StepFn | None = None
+    hypotheses: Sequence[Hypothesis] | None = None
 
 
 def provider(place: str, step_fn: Any) -> StepFn:

@@ -5,7 +5,7 @@ But a backward rule meets many others, and may be right for one and wrong for th
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from ..types import Layer, Loss, Objective, StepFn, Tree
 from .attacks import adjoint, attacks, refused
 from .check import examine
 from .contraction import Contraction, Leaves, real
+from .diagnosis import HYPOTHESES, Hypothesis
 from .elsewhere import nearby, objects
 from .plain import derived, plain
 from .rule_predictions import rule_predictions
@@ -42,6 +43,7 @@ def check_vjp(
     tolerance: float = 1e-7,
     nondeterminism: float = 0.0,
     seed: int = 0,
+    hypotheses: Sequence[Hypothesis] = HYPOTHESES,
 ) -> Report:
     """Checks a backward rule against central differences in float64, and in the uses that attack it.
 
@@ -63,6 +65,7 @@ def check_vjp(
         tolerance: As in `check`.
         nondeterminism: The relative difference that two calls may have, beside that of sums in another order.
         seed: Of the cotangents and the directions.
+        hypotheses: As in `check`.
 
     Raises:
         InputError: no rule of these forms; inputs that are no tuple, not finite, or that the rule gives no gradients for; a
@@ -82,7 +85,7 @@ def check_vjp(
         check_visible(path, leaf)
     lifted(forward, backward, inputs)
     report: Report = kernels.undisturbed(
-        _checked, forward, backward, inputs, reference, constants, tolerance, nondeterminism, seed
+        _checked, forward, backward, inputs, reference, constants, tolerance, nondeterminism, seed, hypotheses
     )
     return report
 
@@ -104,6 +107,7 @@ def _checked(
     tolerance: float,
     nondeterminism: float,
     seed: int,
+    hypotheses: Sequence[Hypothesis],
 ) -> Report:
     generator = torch.Generator().manual_seed((seed + UNLIKE) % 2**63)
     rule = lifted(forward, backward, inputs)
@@ -115,7 +119,7 @@ def _checked(
     y, samples = contraction.u[0], tree.leaves(inputs[-1] if isinstance(forward, Layer) else inputs[0])
     counts = [len(x) for x in (y, *samples) if isinstance(x, Tensor) and x.ndim] or [1]  # the rows of y first
     known = None if reference is None else _referred(contraction, reference)
-    subject = _subject(forward, contraction, known, tuple(dict.fromkeys(counts)))
+    subject = _subject(forward, contraction, known, tuple(dict.fromkeys(counts)))._replace(hypotheses=hypotheses)
     try:
         report = examine(subject, tolerance, seed, nondeterminism)
     except InputError:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 from helpers import normal, seeded
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from funcnn.checking.diagnosis import diagnose
@@ -34,7 +34,7 @@ CASES = {
     "a scalar of another sign": (normal(), -normal(), "sign"),
     "a scalar, just wrong": (1.3 * normal(), normal(), ""),
     "transposed by shape": (normal(3, 2).T.clone(), normal(3, 2), "transposed"),
-    "of another shape": (normal(3), normal(3, 2), ""),
+    "of another shape": (normal(3), normal(3, 2), "shape"),
 }
 
 
@@ -54,9 +54,8 @@ def test_the_factor_is_that_of_the_batch_at_hand(count, which):
     assert cause == ("factor 2" if count == 2 else "factor N") and str(count) in sentence
 
 
-@given(st.floats(0.01, 100))
+@pytest.mark.parametrize("factor", [0.0137, 0.371, 1.07, 5.9, 17.3, 93.1])  # of no sizes, roots or constants
 def test_a_factor_that_no_hypothesis_has_is_told_as_it_is(factor):
-    assume(all(abs(factor / known - 1) > 1e-3 for known in (1, 2, 0.5, N, 1 / N)))
     cause, sentence = diagnose(Evidence(factor * R, R, 1e-9, counts=(N,)))
     assert cause == "" and f"{factor:.6g} times" in sentence
 

@@ -13,9 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_map_only
+
+from ... import tree
 
 MANY, SMALL = 512, 2_000_000  # rows, and numbers in all of them, of a Jacobian that is computed whole
+
+
+def _of_tensors(function: Callable[[Tensor], Tensor], x: Any) -> Any:
+    return tree.map(lambda leaf: function(leaf) if isinstance(leaf, Tensor) else leaf, x)
 
 
 class _Shadows(TorchFunctionMode):
@@ -27,9 +32,9 @@ class _Shadows(TorchFunctionMode):
         return self.shadows.get(id(tensor), (tensor, tensor))[1]
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        args, kwargs = tree_map_only(Tensor, self.of, (args, kwargs or {}))
+        args, kwargs = _of_tensors(self.of, (args, kwargs or {}))
         with torch.enable_grad():
-            return tree_map_only(Tensor, self._keep, func(*args, **kwargs))
+            return _of_tensors(self._keep, func(*args, **kwargs))
 
     def _keep(self, tensor: Tensor) -> Tensor:
         if tensor.requires_grad and tensor.grad_fn is not None:
