@@ -23,7 +23,7 @@ from torch import Tensor
 from .. import kernels
 from ..providers.differences import CENTRAL, quotients
 from ..report import Finding, relative_error
-from .contraction import Contraction, Leaves, real, upcast
+from .contraction import Contraction, Leaves, RaisedError, real, upcast
 from .surface import rounded
 from .thresholds import LIMITS
 from .trials import attempt, copied, quoted
@@ -174,6 +174,7 @@ def _same(
 
 def refused(error: Exception, allowed: float, cause: str = "raises") -> Finding:
     """What a rule raises is a finding that quotes it."""
+    error = error.args[0] if isinstance(error, RaisedError) else error
     return Finding("wrong", math.inf, allowed, cause=cause, diagnosis=f"the backward raises {quoted(error)}")
 
 
@@ -245,6 +246,31 @@ def adjoint(c: Contraction, value: Callable[[Leaves], Tensor], generator: torch.
         return Finding("ok", distance, allowed, cause="forward mode", diagnosis=sentence)
     sentence = f"<u, J v> = {there:.9g}, but <J^T u, v> = {back:.9g}: the backward is not the adjoint of the derivative"
     return Finding("wrong", distance, allowed, diagnosis=sentence)
+
+
+def second_derivative(c: Contraction, generator: torch.Generator) -> Finding:
+    """Whether torch's derivative of J^T u is one: what a rule saved between the inputs and y has lost its history.
+
+    Told, and no mistake: who needs first derivatives alone need not care, and can say so by once_differentiable.
+    """
+    if c.rule.follows is None or any(leaf.dtype != torch.float64 for leaf in c.params):
+        return Finding("ok", math.nan, diagnosis="not tested: it claims none, or not in float64")
+    v, z = ([torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x) for x in c.params] for _ in range(2))
+    grads: Any = attempt(c.rule.follows, c.whole(copied(c.params)), copied(c.u), c.own, v)
+    if grads is None:
+        return Finding("ok", math.nan, diagnosis="not tested: the backward cannot be differentiated")
+    own = sum((real(g) * d).sum().item() for g, d in zip(grads, z, strict=True) if g is not None)
+
+    def along(h: float) -> float:
+        there = c.pull([x + h * d for x, d in zip(c.params, z, strict=True)], copied(c.u))
+        return sum((g * d).sum().item() for g, d in zip(there, v, strict=True))
+
+    slope = (along(LIMITS.step) - along(-LIMITS.step)) / (2 * LIMITS.step)
+    error = abs(own - slope) / max(abs(own), abs(slope), _norm([*c.own_pull()]), 1e-300)
+    if error <= LIMITS.seen * 10:
+        return Finding("ok", error)
+    sentence = f"the derivative of the backward by torch is {own:.6g} where it should be {slope:.6g}: once_differentiable"
+    return Finding("ok", error, cause="second derivative", diagnosis=sentence)
 
 
 def _pushed(f: Callable[..., list[Tensor]], leaves: tuple[Tensor, ...], v: tuple[Tensor, ...]) -> list[Tensor]:

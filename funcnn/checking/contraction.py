@@ -27,6 +27,10 @@ def real(x: Tensor) -> Tensor:
     return torch.view_as_real(x.resolve_conj()) if x.is_complex() else x
 
 
+class RaisedError(RuntimeError):
+    """What a backward rule raises, as its `args[0]`."""
+
+
 class Contraction:
     """A rule at a point: its operands, which of them it gives a gradient for, and a cotangent of every output.
 
@@ -95,7 +99,13 @@ class Contraction:
 
     def pull(self, params: Leaves, u: Sequence[Tensor | None], **how: Any) -> Leaves:
         """J^T u, as real numbers; 0 for what it gives no gradient for this time."""
-        return self.among(self.rule.gradient(self.whole(params), u, **how))
+        operands = self.whole(params)
+        try:
+            return self.among(self.rule.gradient(operands, u, **how))
+        except InputError:
+            raise
+        except Exception as error:
+            raise RaisedError(error) from error
 
     def among(self, grads: Gradients) -> Leaves:
         """The gradients of the parameters among those of all operands."""

@@ -20,6 +20,7 @@ from .evidence import Evidence
 from .mistakes import Forward, Prediction, predict
 from .samples import TOGETHER, errors, per_sample_gradients
 from .surface import Surface
+from .thresholds import LIMITS
 from .trials import attempt
 
 SHOWN = 8  # samples that are listed by number
@@ -44,6 +45,10 @@ def explain(surface: Surface, cases: list[Case]) -> tuple[list[Finding], Tensor 
             evidence = replace(evidence, predictions=partial(_of_leaf, predicted, position), formula=formula)
         elif case.entries is not None:
             evidence = replace(evidence, name=partial(_name, case.entries, case.leaf.shape))
+        if case.verdict.error < LIMITS.gross and surface.by_differences and surface.casts:
+            sentence = "the function casts to less than float64 inside, so that its differences have as few digits"
+            findings[position] = replace(findings[position], cause="precision", diagnosis=sentence)
+            continue
         cause, sentence = diagnose(evidence, surface.subject.hypotheses)
         findings[position] = replace(findings[position], cause=cause, diagnosis=sentence)
     if samples is None:

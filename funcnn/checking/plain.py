@@ -16,11 +16,15 @@ from .. import tree
 from ..types import Params
 from .trials import attempt, copied
 
+LESS = (torch.float32, torch.bfloat16, torch.float16)
 OWN = ("aten", "prims", "_operator")
 
 
-def plain(value: Callable[[Params], Tensor], params: Params) -> Callable[[Params], Tensor] | None:
-    """The same function as its record at these parameters, or None where it has operations that are not torch's own."""
+def plain(value: Callable[[Params], Tensor], params: Params, exactly: bool = False) -> Callable[[Params], Tensor] | None:
+    """The same function as its record at these parameters, or None where it has operations that are not torch's own.
+
+    With `exactly` it computes in float64 what it casts to less, or is None where it casts nothing.
+    """
     leaves, unflatten = tree.flatten(copied(params))
     with warnings.catch_warnings():  # torch's own, of what it uses to get there
         warnings.simplefilter("ignore")
@@ -30,6 +34,13 @@ def plain(value: Callable[[Params], Tensor], params: Params) -> Callable[[Params
     calls = [node.target for node in graph.graph.nodes if node.op == "call_function"]
     if not all(getattr(call, "namespace", getattr(call, "__module__", "")) in OWN for call in calls):
         return None
+    if exactly:
+        casts = [node for node in graph.graph.nodes if node.kwargs.get("dtype") in LESS]
+        for node in casts:
+            node.kwargs = {**node.kwargs, "dtype": torch.float64}
+        graph.recompile()
+        if not casts:
+            return None
     return lambda params: graph(*tree.leaves(params))
 
 

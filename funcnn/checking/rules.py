@@ -7,6 +7,7 @@ complex numbers may have a gradient. Outputs are the leaves of y that are. A com
 import inspect
 import itertools
 import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -41,6 +42,7 @@ class Rule(NamedTuple):
                cotangent (None) an output is used by nobody; `needed` are the operands that are asked for, None is all
     twice      (operands, u) -> two gradients by one forward pass
     hands_off  whether the backward rule writes into what it is given
+    follows    (operands, u, own, v) -> the gradient of <J^T u, v> by torch, with respect to the operands `own`
     """
 
     outputs: Callable[[Operands], list[Tensor]]
@@ -48,6 +50,7 @@ class Rule(NamedTuple):
     gradient: Callable[..., Gradients]
     twice: Callable[[Operands, list[Tensor]], tuple[Gradients, Gradients]]
     hands_off: Callable[[Operands, list[Tensor]], Finding]
+    follows: Callable[[Operands, list[Tensor], list[int], list[Tensor]], Sequence[Tensor | None]] | None = None
 
 
 def lifted(forward: Any, backward: Any, inputs: tuple[Tree, ...]) -> Rule:
@@ -191,7 +194,19 @@ def _taped(function: Callable[..., Any], inputs: tuple[Tree, ...]) -> Rule:
             return Finding("wrong", math.inf, cause="mutation", diagnosis=sentence)
         return finding
 
-    return Rule(outputs, lambda operands: _names(whole(operands)), gradient, twice, hands_off)
+    def follows(operands: Operands, u: list[Tensor], own: list[int], v: list[Tensor]) -> Sequence[Tensor | None]:
+        with torch.inference_mode(False), torch.enable_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            y, handed = run(operands, set(own), tuple)
+            leaves = [handed[i] for i in own]
+            grads = torch.autograd.grad(y, leaves, u, create_graph=True, allow_unused=True)
+            real = [torch.view_as_real(g) if g is not None and g.is_complex() else g for g in grads]
+            total = sum((g * w).sum() for g, w in zip(real, v, strict=True) if g is not None)
+            if not isinstance(total, Tensor) or not total.requires_grad:
+                return [None] * len(own)
+            return torch.autograd.grad(total, leaves, allow_unused=True)
+
+    return Rule(outputs, lambda operands: _names(whole(operands)), gradient, twice, hands_off, follows)
 
 
 @contextmanager

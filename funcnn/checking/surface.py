@@ -61,6 +61,11 @@ class Surface:
         self.params, self.batch = upcast(copied(subject.params)), upcast(copied(subject.batch))
         self.leaves, self.unflatten = tree.flatten(self.params)
         self.size = sum(leaf.numel() for leaf in self.leaves)
+        if self.by_differences and any(leaf.dtype != torch.float64 for leaf in tree.leaves(subject.params)):
+            # A kernel that computes in float32 whatever comes in is differenced as what it would be in float64.
+            exact = plain(lambda params: subject.claimed.value(params, self.batch), self.params, exactly=True)
+            if exact is not None:
+                self.reference = finite_difference(Objective(lambda params, batch: exact(params)))
         self.center: Tensor = self._first(self.reference.value)
 
     def _first(self, function: Callable[[Params, Batch], Any]) -> Any:
@@ -102,6 +107,11 @@ class Surface:
     def plain_gradients(self) -> list[Tensor] | None:
         """The leaves of torch's gradient of the operations that the function consists of, or None where it has others."""
         return derived(plain(lambda params: self.reference.value(params, self.batch), self.params), self.params)
+
+    @cached_property
+    def casts(self) -> bool:
+        """Whether it computes in less than float64, whatever comes in."""
+        return plain(lambda params: self.reference.value(params, self.batch), self.params, exactly=True) is not None
 
     def pushed(self, position: int, z: Tensor) -> float | None:
         """The derivative along a direction of one leaf by forward mode, or None where it cannot follow the function."""

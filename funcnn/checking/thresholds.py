@@ -29,6 +29,10 @@ class Thresholds(NamedTuple):
     """Times its own uncertainty that a slope must have to be one."""
     step: float = 6e-6
     """eps^(1/3), best where the error of differences is O(h^2)."""
+    coarser: float = 8.0
+    """Times the step with which differences must still say the same."""
+    small: float = 1e-2
+    """The size of a leaf whose steps must be as small as it is, too."""
     fine: float = 1e-3
     """eps^(1/5), best where it is O(h^4)."""
     one_sided: float = 1e-6

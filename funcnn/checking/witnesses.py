@@ -15,7 +15,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from ..report import at, worst_index
+from ..report import at, relative_error, worst_index
 from .case import Case
 from .directions import guilty, passes, probed, pushed_error, screened, unseen
 from .entries import central, nearest_subgradient
@@ -59,6 +59,8 @@ def eight_directions(case: Case) -> Case:
 
 def only_rounding(case: Case) -> Case:
     """A gradient that is no larger than its own rounding is 0, as that of a shift before a softmax, unless f moves."""
+    if not case.g.numel():
+        return case.settle("ok", 0.0)
     if case.g.norm() > LIMITS.noise * case.surface.spreads[case.position]:
         return case
     if case.surface.by_differences:
@@ -147,6 +149,28 @@ def rounding(case: Case) -> Case:
     return hidden(case)
 
 
+def lost_digits(case: Case) -> Case:
+    """Differences that disagree with themselves from step to step say nothing: torch's own derivative does.
+
+    A logarithm of 1 - p where p is below a rounding, a sine of 10^10 w, kinks closer than any step.
+    """
+    if case.large or not case.surface.by_differences or not case.is_now("wrong") or case.surface.casts:
+        return case
+    probe, size = case.surface.probes[case.position], case.leaf.abs().max().item()
+    steps = [LIMITS.coarser, *[size] * (0 < size < LIMITS.small)]
+    others = [central(probe, factor * LIMITS.step, order=2).mean(1).reshape(case.leaf.shape) for factor in steps]
+    between = max((other - case.surface.gradients[case.position]).norm() for other in others)
+    if between <= LIMITS.gross * (case.g - case.right).norm():
+        return case
+    own = min(pushed_error(case), _plain_error(case))
+    if own <= case.allowed:
+        return case.settle("ok", own)
+    if own < math.inf:
+        return case.settle("wrong", min(own, case.error))
+    sentence = "differences of this function are others with every step: rounding, or kinks, lie between the points"
+    return case.settle("unreliable", case.error, sentence)
+
+
 def brackets(case: Case) -> Case:
     """At a kink the one-sided derivatives of each entry, between which g may lie: see `entries`."""
     if not case.is_now("kink"):
@@ -186,6 +210,7 @@ WITNESSES: tuple[Witness, ...] = (
     one_by_one,
     orders,
     rounding,
+    lost_digits,
     brackets,
     precision,
     neighbours,
@@ -225,6 +250,11 @@ def _along_the_residual(case: Case) -> Judgement:
     scale = max(1.0, (case.leaf * direction).norm().item()) / direction.abs().max().item()
     slope, other = ((x * direction).sum().item() for x in (case.g, case.right))
     return judge(case.surface.along(case.position, direction), scale, slope, other)
+
+
+def _plain_error(case: Case) -> float:
+    found = case.surface.plain_gradients
+    return math.inf if found is None else relative_error(case.g, found[case.position])
 
 
 def _by_rounding(case: Case, r: Tensor) -> bool:
