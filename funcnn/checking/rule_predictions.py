@@ -11,6 +11,7 @@ from ..types import Layer, Objective
 from .contraction import Contraction, upcast
 from .mistakes import Forward, Prediction, predict
 from .surface import Surface
+from .trials import attempt
 
 
 def rule_predictions(forward: Any, contraction: Contraction, surface: Surface) -> list[Prediction]:
@@ -37,11 +38,13 @@ def rule_predictions(forward: Any, contraction: Contraction, surface: Surface) -
         found.append(("permuted", "the gradients of the two inputs are exchanged", surface.gradients[::-1]))
     found += _transposed_inputs(surface)
     if len(surface.leaves) == 1 and surface.leaves[0].shape == u.shape:
-        output = contraction.outputs(surface.params)
-        at_output = tree.leaves(finite_difference(Objective(surface.reference.value))(output, ())[1])
+        value = finite_difference(Objective(surface.reference.value))
+        at_output = attempt(value, contraction.outputs(surface.params), ())  # y may lie outside the domain of f
         elsewhere = "the derivative is taken at the output, not at the input"
         missing = "the derivative is missing: the cotangent comes out as it went in"
-        found += [("activation derivative", missing, [u]), ("activation derivative", elsewhere, at_output)]
+        found.append(("activation derivative", missing, [u]))
+        if at_output is not None:
+            found.append(("activation derivative", elsewhere, tree.leaves(at_output[1])))
     return found
 
 
@@ -51,6 +54,8 @@ def _transposed_inputs(surface: Surface) -> list[Prediction]:
     for position, leaf in enumerate(surface.leaves):
         if leaf.ndim == 2 and leaf.shape[0] == leaf.shape[1]:
             turned = surface.unflatten([*surface.leaves[:position], leaf.mT.contiguous(), *surface.leaves[position + 1 :]])
-            grads = tree.leaves(finite_difference(Objective(surface.reference.value))(turned, ())[1])
-            found.append(("transposed", f"{surface.subject.paths[position]} is used in place of its transpose", grads))
+            grads = attempt(finite_difference(Objective(surface.reference.value)), turned, ())
+            if grads is not None:
+                sentence = f"{surface.subject.paths[position]} is used in place of its transpose"
+                found.append(("transposed", sentence, tree.leaves(grads[1])))
     return found

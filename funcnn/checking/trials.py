@@ -17,7 +17,7 @@ from ..types import Tree
 from .thresholds import LIMITS
 
 
-def attempt(call: Callable[..., Any], *arguments: Any) -> Any:
+def attempt(call: Any, *arguments: Any) -> Any:
     """What the call returns, or None where the function refuses: it may be nowhere else than where it was given."""
     try:
         return kernels.undisturbed(call, *arguments)
