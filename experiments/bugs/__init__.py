@@ -38,12 +38,14 @@ class Bugs(Options):
     """Of these, how many of at most 300 parameters the other checkers see."""
     every: int = 1
     """Plants every n-th bug only."""
+    without: str = ""
+    """A hypothesis that our checker does without, to see what it is worth: one of the names in fn.HYPOTHESES."""
 
 
 def run(options: Bugs) -> Result:
     """The planted bugs, the correct subjects, and the time on the benchmark's tiny network."""
     with one_thread():
-        return compare(available(), options)
+        return compare(available(options.without), options)
 
 
 @contextmanager

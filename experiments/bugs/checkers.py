@@ -10,6 +10,7 @@ from torch.autograd.gradcheck import GradcheckError
 import funcnn as fn
 from experiments.bugs.peers import gradcheck, hips_check_grads, jax_check_grads, missing
 from experiments.bugs.subject import Subject
+from experiments.core.options import BadOption
 
 Verdict = Literal["detected", "passed", "kink", "refused"]
 
@@ -44,17 +45,21 @@ def read(report: Any) -> tuple[Verdict, tuple[str, ...]]:
     return ("kink" if any(f.verdict == "kink" for f in findings) else "passed"), causes
 
 
-def ours(subject: Subject) -> Any:
-    """fn.check of a StepFn, fn.check_vjp of anything else."""
+def ours(subject: Subject, without: str = "") -> Any:
+    """fn.check of a StepFn, fn.check_vjp of anything else, without one of its hypotheses."""
+    hypotheses = [hypothesis for hypothesis in fn.HYPOTHESES if hypothesis.__name__.lstrip("_") != without]
     if isinstance(subject.what, fn.StepFn):
-        return fn.check(subject.what, *subject.inputs)
-    return fn.check_vjp(subject.what, subject.inputs)
+        return fn.check(subject.what, *subject.inputs, hypotheses=hypotheses)
+    return fn.check_vjp(subject.what, subject.inputs, hypotheses=hypotheses)
 
 
-def available() -> dict[str, Callable[[Subject], Any]]:
-    """Every checker that is installed, ours first."""
+def available(without: str = "") -> dict[str, Callable[[Subject], Any]]:
+    """Every checker that is installed, ours first. Raises BadOption for a hypothesis that is none."""
+    names = [hypothesis.__name__.lstrip("_") for hypothesis in fn.HYPOTHESES]
+    if without and without not in names:
+        raise BadOption(f"without: {without!r} is none of {', '.join(names)}")
     found: dict[str, Callable[[Subject], Any]] = {
-        "funcnn": ours,
+        "funcnn": partial(ours, without=without),
         "gradcheck, slow": partial(gradcheck, fast_mode=False),
         "gradcheck, fast": partial(gradcheck, fast_mode=True),
         "JAX check_grads": jax_check_grads,

@@ -45,7 +45,7 @@ def attacks(contraction: Contraction, generator: torch.Generator, allowed: float
         if few and name not in FEW:
             continue
         found[name] = _same(partial(way, c), own, only_rounding, allowed, cause, sentence)
-    found["kept output"] = _same(partial(_kept_output, c), c.outputs(copied(c.params)), [], allowed, "stale", KEPT)
+    found["kept output"] = _same(partial(_kept_output, c), copied(c.outputs(copied(c.params))), [], allowed, "stale", KEPT)
     found["dtype"] = _dtype(c, allowed)
     return found
 

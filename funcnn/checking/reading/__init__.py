@@ -5,6 +5,7 @@ The order is that of how much is claimed: what few formulas would show by chance
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import wraps
 from typing import TypeAlias
 
 from ..evidence import Cause, Evidence
@@ -24,6 +25,7 @@ Hypothesis: TypeAlias = Callable[[Evidence], Iterator[Cause]]
 def _careful(hypothesis: Hypothesis) -> Hypothesis:
     """The same hypothesis, silent where an operation refuses what it is tried on, such as a matrix without an inverse."""
 
+    @wraps(hypothesis)
     def told(e: Evidence) -> Iterator[Cause]:
         with suppress(RuntimeError, ValueError, TypeError, IndexError, NotImplementedError):
             yield from hypothesis(e)
