@@ -194,7 +194,7 @@ def test_a_gradient_of_another_dtype_is_told():
     report = fn.check_vjp(
         lambda x: (x.round(), x), (4 * X,), backward=lambda x, dy: torch.zeros_like(x, dtype=torch.float32)
     )
-    assert not report.ok and report.trials["dtype"].cause == "dtype"
+    assert not rounded.ok and rounded.trials["dtype"].cause == "dtype"
 
 
 def test_an_output_that_is_a_buffer_is_told():
