@@ -151,6 +151,15 @@ class Surface:
             return [0.0] * len(self.leaves)
         return [(x - y).norm().item() for x, y in zip(self.exact_gradient, tree.leaves(moved[1]), strict=True)]
 
+    @cached_property
+    def ceilings(self) -> list[float]:
+        """How large each leaf of the claimed gradient may be by rounding alone, as its size beside the point tells."""
+        subject = self.subject
+        eps = max(torch.finfo(leaf.dtype).eps for leaf in tree.leaves(subject.params))
+        beside = attempt(subject.claimed.value_and_grad, rounded(subject.params, LIMITS.elsewhere), copied(subject.batch))
+        sizes = [0.0] * len(self.leaves) if beside is None else [float(x.double().norm()) for x in tree.leaves(beside[1])]
+        return [100 * eps / LIMITS.elsewhere * size for size in sizes]
+
     def values(self, position: int, moved: Tensor) -> Float[Tensor, " P"]:
         """The values with one leaf replaced by each of P others, stacked."""
 

@@ -68,6 +68,8 @@ def only_rounding(case: Case) -> Case:
         return case.settle("ok", 0.0)
     if case.large or (case.floor == 0 and case.surface.by_differences):
         return case  # in float64 what is seen is no rounding
+    if case.g.norm() > case.surface.ceilings[case.position]:
+        return case  # it is as large beside the point: what moves it are kinks
     return case.settle("ok", 0.0) if case.surface.gradients[case.position].norm() <= noise else case
 
 
@@ -163,7 +165,8 @@ def lost_digits(case: Case) -> Case:
     between = max((other - case.surface.gradients[case.position]).norm() for other in others)
     if between <= LIMITS.gross * (case.g - case.right).norm():
         return case
-    own = min(pushed_error(case), _plain_error(case))
+    own = _plain_error(case)
+    own = pushed_error(case) if own == math.inf else own
     if own <= case.allowed:
         return case.settle("ok", own)
     if own < math.inf:
