@@ -45,6 +45,8 @@ def attacks(contraction: Contraction, generator: torch.Generator, allowed: float
         if few and name not in FEW:
             continue
         found[name] = _same(partial(way, c), own, only_rounding, allowed, cause, sentence)
+    if few:
+        return found
     found["kept output"] = _same(partial(_kept_output, c), copied(c.outputs(copied(c.params))), [], allowed, "stale", KEPT)
     found["dtype"] = _dtype(c, allowed)
     return found
@@ -67,7 +69,8 @@ def _scales(c: Contraction, own: Leaves) -> list[float]:
     Infinite where the gradient itself is nothing but rounding.
     """
     size, eps = _norm(c.u), max(torch.finfo(leaf.dtype).eps for leaf in c.params)
-    moved = [attempt(c.pull, rounded(c.params, 4 * eps, seed), copied(c.u)) or own for seed in range(3)]
+    times = 3 if sum(leaf.numel() for leaf in c.params) <= LIMITS.many else 1
+    moved = [attempt(c.pull, rounded(c.params, 4 * eps, seed), copied(c.u)) or own for seed in range(times)]
     spreads = [max(_norm([here - there[k]]) for there in moved) for k, here in enumerate(own)]
     norms = [_norm([leaf]) for leaf in own]
     usual = _norm(c.outputs(copied(c.params))) / (_norm(c.params) or 1.0)  # what df/dx is, more or less
