@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,6 +32,20 @@ from .trials import attempt
 
 TOLD = ("not finite", "precision")  # causes of which everything else follows
 UNLIKE = 0x9E3779B97F4A7C15  # the inputs may have been drawn with the very same seed
+
+
+class Asked(NamedTuple):
+    """The arguments of a check, and the rule that they make."""
+
+    forward: Any
+    rule: Rule
+    inputs: tuple[Tree, ...]
+    reference: Callable[..., Any] | None
+    constants: tuple[int, ...]
+    tolerance: float
+    nondeterminism: float
+    seed: int
+    hypotheses: Sequence[Hypothesis]
 
 
 def check_vjp(
@@ -84,10 +98,9 @@ def check_vjp(
         constants = (*constants, *range(1, len(inputs)))
     for path, leaf in zip(tree.paths(inputs, "inputs"), tree.leaves(inputs), strict=True):
         check_visible(path, leaf)
-    lifted(forward, backward, inputs)
-    report: Report = kernels.undisturbed(
-        _checked, forward, backward, inputs, reference, constants, tolerance, nondeterminism, seed, hypotheses
-    )
+    rule = lifted(forward, backward, inputs)
+    asked = Asked(forward, rule, inputs, reference, constants, tolerance, nondeterminism, seed, hypotheses)
+    report: Report = kernels.undisturbed(_checked, asked)
     return report
 
 
@@ -99,33 +112,25 @@ def assert_vjp(forward: Any, inputs: tuple[Tree, ...], **how: Any) -> None:
         raise AssertionError(f"the backward rule is not right\n{report}")
 
 
-def _checked(
-    forward: Any,
-    backward: Any,
-    inputs: tuple[Tree, ...],
-    reference: Callable[..., Any] | None,
-    constants: tuple[int, ...],
-    tolerance: float,
-    nondeterminism: float,
-    seed: int,
-    hypotheses: Sequence[Hypothesis],
-) -> Report:
-    generator = torch.Generator().manual_seed((seed + UNLIKE) % 2**63)
-    rule = lifted(forward, backward, inputs)
-    contraction = Contraction(rule, inputs, constants, generator)
+def _checked(asked: Asked) -> Report:
+    generator = torch.Generator().manual_seed((asked.seed + UNLIKE) % 2**63)
+    contraction = Contraction(asked.rule, asked.inputs, asked.constants, generator)
     for i in contraction.own:
         check_finite(contraction.paths[i], contraction.operands[i])
     if contraction.error is not None:
-        return _raises(contraction, contraction.error, tolerance)
-    y, samples = contraction.u[0], tree.leaves(inputs[-1] if isinstance(forward, Layer) else inputs[0])
+        return _raises(contraction, contraction.error, asked.tolerance)
+    y, samples = contraction.u[0], tree.leaves(asked.inputs[-1] if isinstance(asked.forward, Layer) else asked.inputs[0])
     counts = [len(x) for x in (y, *samples) if isinstance(x, Tensor) and x.ndim] or [1]  # the rows of y first
-    known = None if reference is None else _referred(contraction, reference)
-    subject = _subject(forward, contraction, known, tuple(dict.fromkeys(counts)))._replace(hypotheses=hypotheses)
     try:
-        report = examine(subject, tolerance, seed, nondeterminism)
+        return _reported(asked, contraction, tuple(dict.fromkeys(counts)), generator)
     except RaisedError as error:
-        return _raises(contraction, error.args[0], tolerance)
-    leaves = report.leaves | _without_gradient(contraction, known)
+        return _raises(contraction, error.args[0], asked.tolerance)
+
+
+def _reported(asked: Asked, contraction: Contraction, counts: tuple[int, ...], generator: torch.Generator) -> Report:
+    subject = _subject(asked, contraction, counts)
+    report, known = examine(subject, asked.tolerance, asked.seed, asked.nondeterminism), subject.reference
+    leaves = report.leaves | _without_gradient(contraction)
     u = contraction.u
     trials = dict(report.trials)
     if known is not None and trials["value"].cause == "value":  # a gradient may be another's on purpose
@@ -141,7 +146,7 @@ def _checked(
             trials["adjoint"] = adjoint(contraction, contraction.value, generator, allowed)
             trials["second derivative"] = second_derivative(contraction, generator)
     if all(finding.verdict == "ok" for finding in (leaves | trials).values()):
-        trials["elsewhere"] = _elsewhere(forward, contraction, rule, constants, reference, tolerance)
+        trials["elsewhere"] = _elsewhere(asked, contraction)
     remarks = [f"{name}: {trial.diagnosis}" for name, trial in trials.items() if trial.verdict == "ok" and trial.cause]
     return Report(leaves, trials, report.samples, (*report.remarks, *remarks))
 
@@ -150,7 +155,8 @@ def _raises(contraction: Contraction, error: Exception, tolerance: float) -> Rep
     return Report({contraction.paths[i]: refused(error, tolerance) for i in contraction.own})
 
 
-def _subject(forward: Any, contraction: Contraction, known: StepFn | None, counts: tuple[int, ...]) -> Subject:
+def _subject(asked: Asked, contraction: Contraction, counts: tuple[int, ...]) -> Subject:
+    known = None if asked.reference is None else _referred(contraction, asked.reference)
     return Subject(
         contraction.step_fn,
         known,
@@ -159,49 +165,45 @@ def _subject(forward: Any, contraction: Contraction, known: StepFn | None, count
         [contraction.paths[i] for i in contraction.own],
         counts,
         contraction.rows if known is None else None,
-        partial(rule_predictions, forward, contraction),
+        partial(rule_predictions, asked.forward, contraction),
         lambda surface, position: contraction.formula(surface.leaves, position),
         "inputs",
         known,
+        asked.hypotheses,
     )
 
 
-def _elsewhere(
-    forward: Any,
-    contraction: Contraction,
-    rule: Rule,
-    constants: tuple[int, ...],
-    reference: Callable[..., Any] | None,
-    tolerance: float,
-) -> Finding:
+def _elsewhere(asked: Asked, contraction: Contraction) -> Finding:
     """The rule at points derived from this one."""
     unflatten = tree.flatten(contraction.inputs)[1]
     if any(leaf.dtype != torch.float64 for leaf in contraction.params):
-        return Finding("ok", math.nan, tolerance, diagnosis="not tried: in low precision other points have other floors")
+        return Finding(
+            "ok", math.nan, asked.tolerance, diagnosis="not tried: in low precision other points have other floors"
+        )
     for condition, operands in nearby(contraction.operands, contraction.paths):
         generator = torch.Generator().manual_seed(UNLIKE % 2**31)
-        there = attempt(Contraction, rule, unflatten(operands), constants, generator)
+        there = attempt(Contraction, asked.rule, unflatten(operands), asked.constants, generator)
         if there is None or there.own != contraction.own:
             continue
-        known = None if reference is None else _referred(there, reference)
-        if not objects(known or there.step_fn, there.step_fn, there.params, tolerance):
+        subject = _subject(asked, there, (1,))
+        reference = subject.reference or subject.claimed
+        if not objects(reference, subject.claimed, there.params, asked.tolerance):
             continue
-        agreed = _agreed(there, known)
+        agreed = _agreed(there, reference)
         if len(agreed) == len(there.own):
             continue
-        report = attempt(examine, _subject(forward, there, known, (1,)), tolerance, 0)
+        report = attempt(examine, subject, asked.tolerance, asked.seed)
         found = {} if report is None else report.leaves
         for path, leaf in found.items():
             if leaf.verdict != "wrong" or path in agreed:
                 continue
             sentence = f"right at the given inputs; wrong where {condition}: there, of {path}, {leaf.diagnosis}"
             return Finding("wrong", leaf.error, leaf.allowed, cause=leaf.cause or "point", diagnosis=sentence)
-    return Finding("ok", 0.0, tolerance)
+    return Finding("ok", 0.0, asked.tolerance)
 
 
-def _agreed(there: Contraction, known: StepFn | None) -> set[str]:
+def _agreed(there: Contraction, reference: StepFn) -> set[str]:
     """The leaves of which autograd says the same as the rule: far from where it was to be checked two must object."""
-    reference = known or there.step_fn
     right = derived(plain(lambda params: reference.value(params, ()), there.params), there.params)
     if right is None:
         return set()
@@ -224,7 +226,7 @@ def _referred(contraction: Contraction, reference: Callable[..., Any]) -> StepFn
     return autograd(Objective(value))
 
 
-def _without_gradient(contraction: Contraction, known: StepFn | None) -> dict[str, Finding]:
+def _without_gradient(contraction: Contraction) -> dict[str, Finding]:
     """An operand without a gradient must not move y."""
     found = {}
     for i in contraction.none:
