@@ -5,7 +5,8 @@ is a case for the `witnesses`, who say whether it is wrong, and what is wrong is
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import torch
@@ -18,7 +19,7 @@ from ..types import Batch, Params
 from .case import Case
 from .diagnosis import HYPOTHESES, Hypothesis
 from .directions import directions_of, odds
-from .elsewhere import beside, objects
+from .elsewhere import agreeing, beside, objects
 from .explain import explain, network_predictions
 from .formula import Formula, Swap
 from .precision import allowed, noise_floors
@@ -121,20 +122,29 @@ def examine(subject: Subject, tolerance: float, seed: int, nondeterminism: float
 
 def _checked(subject: Subject, tolerance: float, seed: int) -> Report:
     report = examine(subject, tolerance, seed)
-    if report and all(finding.verdict == "ok" for finding in report.leaves.values()):
-        report.trials["elsewhere"] = _elsewhere(subject, tolerance)
-    return report
+    if not report or any(finding.verdict != "ok" for finding in report.leaves.values()):
+        return report
+    points = beside(subject.params, subject.batch)
+    moved = ((condition, subject._replace(params=params, batch=batch)) for condition, params, batch in points)
+    return replace(report, trials=report.trials | {"elsewhere": elsewhere(moved, tolerance, seed)})
 
 
-def _elsewhere(subject: Subject, tolerance: float) -> Finding:
-    """The gradient at points derived from this one."""
-    for condition, params, batch in beside(subject.params, subject.batch):
-        if not objects(subject.reference or subject.claimed, subject.claimed, params, tolerance, batch):
+def elsewhere(points: Iterable[tuple[str, Subject]], tolerance: float, seed: int) -> Finding:
+    """The gradient at other points than the given one, each with the condition that holds there.
+
+    Far from where it was to be checked two must object: differences, and torch's gradient of the plain operations.
+    """
+    for condition, there in points:
+        if not objects(there, tolerance):
             continue
-        report = attempt(examine, subject._replace(params=params, batch=batch), tolerance, 0)
+        agreed = agreeing(there)
+        if len(agreed) == len(there.paths):
+            continue
+        report = attempt(examine, there, tolerance, seed)
         for path, leaf in ({} if report is None else report.leaves).items():
-            if leaf.verdict == "wrong" and report.trials["value"].verdict == "ok":
-                sentence = f"right at the given point; wrong where {condition}: there, of {path}, {leaf.diagnosis}"
+            if leaf.verdict == "wrong" and path not in agreed and report.trials["value"].verdict == "ok":
+                given = "inputs" if there.root == "inputs" else "point"
+                sentence = f"right at the given {given}; wrong where {condition}: there, of {path}, {leaf.diagnosis}"
                 return Finding("wrong", leaf.error, leaf.allowed, cause=leaf.cause or "point", diagnosis=sentence)
     return Finding("ok", 0.0, tolerance)
 

@@ -43,7 +43,6 @@ class Contraction:
         self.operands, self.paths = tree.leaves(inputs), tree.paths(inputs, "inputs")
         held = [i in constants for i, x in enumerate(inputs) for _ in tree.leaves(x)]
         y = self._forward()
-        self.names = rule.names(copied(self.operands))
         if not any(out.numel() for out in y):
             raise InputError("forward(*inputs)", describe(y[0]), "a floating tensor with entries")
         self.u, self.v = (self.cotangent(y, generator) for _ in range(2))
@@ -113,7 +112,7 @@ class Contraction:
         return [real(torch.zeros_like(x) if g is None else g).detach() for g, x in own]
 
     def at(self, i: int, x: Tensor) -> list[Tensor] | None:
-        """F where operand i is x, or None where it refuses that."""
+        """The outputs where operand i is x, or None where the function refuses that."""
         operands = copied(self.operands)
         operands[i] = x
         found: list[Tensor] | None = attempt(self.rule.outputs, operands)

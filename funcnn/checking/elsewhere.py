@@ -16,13 +16,15 @@ import torch
 from torch import Tensor
 
 from .. import tree
-from ..types import Batch, Params, StepFn
+from ..report import relative_error
+from ..types import Batch, Params
+from .plain import derived, plain
+from .subject import Subject
 from .thresholds import EPS, LIMITS
 from .trials import attempt, copied
 
 Operands = list[Any]
 AWAY, FACTOR = 0.5, 1000.0
-OVERFLOWS = 100.0  # from here on exponentials of exponentials do, and what then is no number is nobody's mistake
 
 
 def nearby(operands: Operands, paths: list[str]) -> Iterator[tuple[str, Operands]]:
@@ -111,20 +113,18 @@ def _is_real(leaf: Any) -> bool:
     return isinstance(leaf, Tensor) and leaf.dtype == torch.float64 and bool(leaf.numel()) and bool(leaf.isfinite().all())
 
 
-def objects(reference: StepFn, claimed: StepFn, params: Params, tolerance: float, batch: Batch = ()) -> bool:
+def objects(there: Subject, tolerance: float) -> bool:
     """Whether one difference along a random direction disagrees with a gradient; not where the function refuses."""
-    leaves, unflatten = tree.flatten(params)
+    reference, (leaves, unflatten) = there.reference or there.claimed, tree.flatten(there.params)
     h, generator = LIMITS.step, torch.Generator().manual_seed(len(leaves))
     normal = [torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x) for x in leaves]
     zs = [max(x.abs().max().item(), 1e-3) * z if x.numel() else z for x, z in zip(leaves, normal, strict=True)]
-    result = attempt(claimed.value_and_grad, copied(params), copied(batch))
+    result = attempt(there.claimed.value_and_grad, copied(there.params), copied(there.batch))
     moved = [unflatten([x + step * z for x, z in zip(leaves, zs, strict=True)]) for step in (h, -h)]
-    ends = [attempt(reference.value, point, copied(batch)) for point in moved]
+    ends = [attempt(reference.value, point, copied(there.batch)) for point in moved]
     if result is None or any(end is None or not end.isfinite() for end in (*ends, result[0])):
         return False
     grads = tree.leaves(result[1])
-    if any(x.abs().max() > OVERFLOWS for x in leaves if x.numel()) and not all(g.isfinite().all() for g in grads):
-        return False
     if any(g.shape != x.shape for g, x in zip(grads, leaves, strict=True)):
         return True
     slope = ((ends[0] - ends[1]) / (2 * h)).item()
@@ -133,3 +133,15 @@ def objects(reference: StepFn, claimed: StepFn, params: Params, tolerance: float
     size = max(abs(own), abs(slope), sum(part.square().sum().item() for part in parts) ** 0.5)
     noise = LIMITS.roundings * EPS * abs(ends[0].item()) / h
     return not abs(own - slope) <= 100 * tolerance * size + noise
+
+
+def agreeing(there: Subject) -> set[str]:
+    """The leaves of which torch's gradient of the plain operations says the same as the one in question, NaN included."""
+    reference = there.reference or there.claimed
+    right = derived(plain(lambda params: reference.value(params, copied(there.batch)), there.params), there.params)
+    result = attempt(there.claimed.value_and_grad, copied(there.params), copied(there.batch))
+    if right is None or result is None:
+        return set()
+    pairs = zip(there.paths, tree.leaves(result[1]), right, strict=True)
+    close = [(path, g, r) for path, g, r in pairs if g.isfinite().all() == r.isfinite().all()]
+    return {path for path, g, r in close if not g.isfinite().all() or relative_error(g, r) <= LIMITS.seen}

@@ -36,7 +36,6 @@ class Rule(NamedTuple):
     """A function of operands and its backward rule.
 
     outputs    operands -> the outputs that can have a cotangent
-    names      how these are written
     gradient   (operands, u, meanwhile, swap, needed) -> one for each operand, None for none. Between forward and backward
                `meanwhile` is called, where others use the same rule; `swap` gives it other saved tensors; without a
                cotangent (None) an output is used by nobody; `needed` are the operands that are asked for, None is all
@@ -46,7 +45,6 @@ class Rule(NamedTuple):
     """
 
     outputs: Callable[[Operands], list[Tensor]]
-    names: Callable[[Operands], list[str]]
     gradient: Callable[..., Gradients]
     twice: Callable[[Operands, list[Tensor]], tuple[Gradients, Gradients]]
     hands_off: Callable[[Operands, list[Tensor]], Finding]
@@ -113,7 +111,6 @@ def _ruled(forward: Callable[..., Any], backward: Callable[..., Any], inputs: tu
 
     return Rule(
         lambda operands: [leaf for leaf in tree.leaves(both(operands)[0]) if floats(leaf)],
-        lambda operands: _names(both(operands)[0]),
         gradient,
         twice,
         hands_off,
@@ -206,7 +203,7 @@ def _taped(function: Callable[..., Any], inputs: tuple[Tree, ...]) -> Rule:
                 return [None] * len(own)
             return torch.autograd.grad(total, leaves, allow_unused=True)
 
-    return Rule(outputs, lambda operands: _names(whole(operands)), gradient, twice, hands_off, follows)
+    return Rule(outputs, gradient, twice, hands_off, follows)
 
 
 @contextmanager
@@ -229,11 +226,6 @@ def _floating(place: str, y: Any) -> None:
     """Raises InputError unless some leaf of y can have a cotangent."""
     if not any(map(floats, tree.leaves(y))):
         raise InputError(place, describe(y), "a floating tensor")
-
-
-def _names(y: Tree) -> list[str]:
-    paths, leaves = tree.paths(y, "outputs"), tree.leaves(y)
-    return [path for path, leaf in zip(paths, leaves, strict=True) if floats(leaf)]
 
 
 def _cotangents(u: Sequence[Tensor]) -> tuple[str, ...]:

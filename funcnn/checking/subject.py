@@ -38,7 +38,6 @@ class Subject(NamedTuple):
     root         what the parameters are called
     follows      the reference in the precision of the parameters, where there is one
     hypotheses   what may be said of a leaf that is wrong; None is all that there are
-
     """
 
     claimed: StepFn

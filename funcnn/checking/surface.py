@@ -113,13 +113,18 @@ class Surface:
         """Whether it computes in less than float64, whatever comes in."""
         return plain(lambda params: self.reference.value(params, self.batch), self.params, exactly=True) is not None
 
-    def pushed(self, position: int, z: Tensor) -> float | None:
-        """The derivative along a direction of one leaf by forward mode, or None where it cannot follow the function."""
+    def of_leaf(self, position: int) -> Callable[[Tensor], Tensor]:
+        """The value as a function of one leaf."""
 
         def value(leaf: Tensor) -> Tensor:
             leaves = [*self.leaves[:position], leaf, *self.leaves[position + 1 :]]
             return self.reference.value(self.unflatten(leaves), self.batch)
 
+        return value
+
+    def pushed(self, position: int, z: Tensor) -> float | None:
+        """The derivative along a direction of one leaf by forward mode, or None where it cannot follow the function."""
+        value = self.of_leaf(position)
         with warnings.catch_warnings():  # torch's own, of what it uses to get there
             warnings.simplefilter("ignore")
             found = attempt(torch.func.jvp, value, (self.leaves[position],), (z,))
@@ -162,11 +167,7 @@ class Surface:
 
     def values(self, position: int, moved: Tensor) -> Float[Tensor, " P"]:
         """The values with one leaf replaced by each of P others, stacked."""
-
-        def value(leaf: Tensor) -> Tensor:
-            leaves = [*self.leaves[:position], leaf, *self.leaves[position + 1 :]]
-            return self.reference.value(self.unflatten(leaves), self.batch)
-
+        value = self.of_leaf(position)
         found: Tensor | None = attempt(batched(value), moved)
         if found is None:  # some of them lie outside the domain
             found = torch.stack([self.nowhere(attempt(value, leaf)) for leaf in moved])
@@ -178,11 +179,7 @@ class Surface:
 
     def is_mapped_right(self, position: int) -> bool:
         """Whether vmap over one leaf gives the values that the function has by itself: a kernel's rule for it may not."""
-
-        def value(leaf: Tensor) -> Tensor:
-            leaves = [*self.leaves[:position], leaf, *self.leaves[position + 1 :]]
-            return self.reference.value(self.unflatten(leaves), self.batch)
-
+        value = self.of_leaf(position)
         pair = torch.stack([self.leaves[position] * (1 + near) for near in (0, LIMITS.near)])
         together = attempt(torch.func.vmap(value), pair)
         alone = [attempt(value, leaf.clone()) for leaf in pair]

@@ -5,7 +5,7 @@ But a backward rule meets many others, and may be right for one and wrong for th
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -16,14 +16,13 @@ from torch import Tensor
 from .. import kernels, tree
 from ..errors import InputError, check_number, check_seed, describe
 from ..providers.reverse import autograd
-from ..report import Finding, Report, relative_error
+from ..report import Finding, Report
 from ..types import Layer, Loss, Objective, StepFn, Tree
 from .attacks import adjoint, attacks, refused, second_derivative
-from .check import examine
+from .check import elsewhere, examine
 from .contraction import Contraction, Leaves, RaisedError, real
 from .diagnosis import HYPOTHESES, Hypothesis
-from .elsewhere import nearby, objects
-from .plain import derived, plain
+from .elsewhere import nearby
 from .rule_predictions import rule_predictions
 from .rules import Rule, floats, lifted, takes_two
 from .subject import Subject, check_finite, check_visible
@@ -146,7 +145,9 @@ def _reported(asked: Asked, contraction: Contraction, counts: tuple[int, ...], g
             trials["adjoint"] = adjoint(contraction, contraction.value, generator, allowed)
             trials["second derivative"] = second_derivative(contraction, generator)
     if all(finding.verdict == "ok" for finding in (leaves | trials).values()):
-        trials["elsewhere"] = _elsewhere(asked, contraction)
+        low = any(leaf.dtype != torch.float64 for leaf in contraction.params)  # there each point has its own floor
+        untried = Finding("ok", math.nan, asked.tolerance, diagnosis="not tried in low precision")
+        trials["elsewhere"] = untried if low else elsewhere(_elsewhere(asked, contraction), asked.tolerance, asked.seed)
     remarks = [f"{name}: {trial.diagnosis}" for name, trial in trials.items() if trial.verdict == "ok" and trial.cause]
     return Report(leaves, trials, report.samples, (*report.remarks, *remarks))
 
@@ -173,43 +174,14 @@ def _subject(asked: Asked, contraction: Contraction, counts: tuple[int, ...]) ->
     )
 
 
-def _elsewhere(asked: Asked, contraction: Contraction) -> Finding:
-    """The rule at points derived from this one."""
+def _elsewhere(asked: Asked, contraction: Contraction) -> Iterator[tuple[str, Subject]]:
+    """The rule at points derived from this one, where it takes them and has the same gradients."""
     unflatten = tree.flatten(contraction.inputs)[1]
-    if any(leaf.dtype != torch.float64 for leaf in contraction.params):
-        return Finding(
-            "ok", math.nan, asked.tolerance, diagnosis="not tried: in low precision other points have other floors"
-        )
     for condition, operands in nearby(contraction.operands, contraction.paths):
         generator = torch.Generator().manual_seed(UNLIKE % 2**31)
         there = attempt(Contraction, asked.rule, unflatten(operands), asked.constants, generator)
-        if there is None or there.own != contraction.own:
-            continue
-        subject = _subject(asked, there, (1,))
-        reference = subject.reference or subject.claimed
-        if not objects(reference, subject.claimed, there.params, asked.tolerance):
-            continue
-        agreed = _agreed(there, reference)
-        if len(agreed) == len(there.own):
-            continue
-        report = attempt(examine, subject, asked.tolerance, asked.seed)
-        found = {} if report is None else report.leaves
-        for path, leaf in found.items():
-            if leaf.verdict != "wrong" or path in agreed:
-                continue
-            sentence = f"right at the given inputs; wrong where {condition}: there, of {path}, {leaf.diagnosis}"
-            return Finding("wrong", leaf.error, leaf.allowed, cause=leaf.cause or "point", diagnosis=sentence)
-    return Finding("ok", 0.0, asked.tolerance)
-
-
-def _agreed(there: Contraction, reference: StepFn) -> set[str]:
-    """The leaves of which autograd says the same as the rule: far from where it was to be checked two must object."""
-    right = derived(plain(lambda params: reference.value(params, ()), there.params), there.params)
-    if right is None:
-        return set()
-    pairs = zip(there.own, there.own_pull(), right, strict=True)
-    close = [(there.paths[i], g, r) for i, g, r in pairs if g.isfinite().all() == r.isfinite().all()]
-    return {path for path, g, r in close if not g.isfinite().all() or relative_error(g, r) <= LIMITS.seen}
+        if there is not None and there.own == contraction.own:
+            yield condition, _subject(asked, there, (1,))
 
 
 def _referred(contraction: Contraction, reference: Callable[..., Any]) -> StepFn:

@@ -271,7 +271,7 @@ def test_a_leaf_of_one_or_two_entries_says_nothing():
 
 def test_a_record_is_the_function():
     for forward, inputs, *_ in PLANTED.values():
-        tape = record(lambda *x: (forward(*x),), inputs)  # noqa: B023
+        tape = record(lambda *x: (forward(*x),), inputs)  # noqa: B023  it is called before the loop goes on
         other = [x + 0.1 for x in inputs]
         assert torch.allclose(replay(tape, other)[0], forward(*other), rtol=1e-12)
 
