@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from matplotlib.ticker import NullFormatter
+
 from experiments.bugs.trials import TO_BE_FOUND, Row, Trial
 from experiments.core.result import Table
 from experiments.core.timing import Timing
@@ -87,6 +89,7 @@ def draw(shown: list[Row]) -> tuple[Any, str]:
     bars = times.barh(y, [1e3 * r.seconds for r in shown], height=0.7, color=COLORS[2])
     times.bar_label(bars, [f"{1e3 * r.seconds:.1f}" for r in shown], padding=3, fontsize="small")
     times.set(xscale="log", xlabel="median time of a check (ms)")
+    times.xaxis.set_minor_formatter(NullFormatter())
     times.margins(x=0.2)
     found.set(xlabel="bugs found, of those with error ≥ 1e-6 (%)")
     alarms.set(xlabel="false alarms (%)")
