@@ -10,10 +10,12 @@ from experiments.kernels import (
     gates,
     indexing,
     layouts,
+    likelihoods,
     losses,
     masks,
     memory,
     metrics,
+    mixing,
     norms,
     outputs,
     pairs,
@@ -21,7 +23,10 @@ from experiments.kernels import (
     recurrent,
     rotary,
     scans,
+    sequences,
     softmaxes,
+    statistics,
+    systems,
 )
 from experiments.kernels.kernel import Kernel
 from experiments.kernels.operands import Case
@@ -42,6 +47,11 @@ FILES = (
     metrics,
     layouts,
     choices,
+    statistics,
+    mixing,
+    sequences,
+    likelihoods,
+    systems,
 )
 KERNELS: dict[str, Kernel] = {kernel.name: kernel for file in FILES for kernel in file.KERNELS}
 CASES: dict[str, Case] = {

@@ -15,17 +15,19 @@ import torch
 import funcnn as fn
 from experiments.kernels.corpus import CASES, KERNELS
 from experiments.kernels.kernel import Kernel
-from experiments.kernels.names import OPERANDS, held_out
+from experiments.kernels.names import LATER, NAMES, OPERANDS, held_out
 from experiments.kernels.operands import Case
 from experiments.kernels.words import named
 
 Check = Callable[..., Any]
 HEADER = f"{'':19}  bugs found refused | named right misnamed none | right alarmed refused | seconds a bug, a right one"
 PARTS = (
-    ("kernels, kept", False, False),
-    ("kernels, held out", True, False),
-    ("operands, kept", False, True),
-    ("operands, held out", True, True),
+    ("kernels, kept", NAMES, False),
+    ("kernels, held out", NAMES, True),
+    ("later, kept", LATER, False),
+    ("later, held out", LATER, True),
+    ("operands, kept", OPERANDS, False),
+    ("operands, held out", OPERANDS, True),
 )
 
 
@@ -103,10 +105,10 @@ def in_use(check: Check, case: Case, word: str) -> Any:
 
 
 def table(judgements: list[Judgement]) -> str:
-    """The counts of kernels and of operands, kept and held out apart."""
+    """The counts of each list of names, kept and held out apart."""
     lines = [HEADER]
-    for part, held, operands in PARTS:
-        of = [j for j in judgements if held_out(j.kernel) == held and (j.kernel in OPERANDS) == operands]
+    for part, names, held in PARTS:
+        of = [j for j in judgements if j.kernel in names and held_out(j.kernel) == held]
         bugs, right = [j for j in of if j.bug], [j for j in of if not j.bug]
         found = [j for j in bugs if j.verdict == "wrong"]
         naming = [sum(j.naming == how for j in found) for how in ("right", "misnamed", "none")]

@@ -1,4 +1,7 @@
-"""The names of all kernels and cases, and which of them are held out: every third in the order of their names."""
+"""The names of all kernels and cases, and which of them are held out: every third in the order of their names.
+
+`LATER` are kernels that were written when the check had been tuned on the kept ones of `NAMES`.
+"""
 
 NAMES = sorted(
     """
@@ -19,6 +22,15 @@ NAMES = sorted(
     """.split()
 )
 
+LATER = sorted(
+    """
+    instance_norm standardized_linear local_response_norm
+    linear_attention soft_experts weighted_bag
+    causal_depthwise selective_scan peephole_lstm
+    dice gaussian_nll ridge triangular_solve
+    """.split()
+)
+
 OPERANDS = sorted(
     """
     library_operator operator_of_a_number no_bias needs_input_grad dict tuple list number flag seed minus_infinity
@@ -34,4 +46,5 @@ OPERANDS = sorted(
 
 def held_out(name: str) -> bool:
     """Whether nobody tunes on this kernel, or case, and its bugs."""
-    return (NAMES if name in NAMES else OPERANDS).index(name) % 3 == 2
+    names = next(names for names in (NAMES, LATER, OPERANDS) if name in names)
+    return names.index(name) % 3 == 2

@@ -6,7 +6,7 @@ from experiments.bugs.subject import relative_error
 from experiments.kernels.corpus import KERNELS
 from experiments.kernels.judge import by_cause, judge, judged, listing, table
 from experiments.kernels.kernel import padded
-from experiments.kernels.names import NAMES, held_out
+from experiments.kernels.names import LATER, NAMES, held_out
 from experiments.kernels.words import WORDS, named
 
 
@@ -42,11 +42,11 @@ def test_the_right_rule_is_autograds_and_the_bugs_are_not(name):
 
 
 def test_the_names_are_fixed():
-    assert sorted(KERNELS) == NAMES
+    assert sorted(KERNELS) == sorted([*NAMES, *LATER])
 
 
 def test_a_third_is_held_out_and_every_kernel_has_four_to_six_bugs_with_causes():
-    assert sum(map(held_out, NAMES)) == len(NAMES) // 3
+    assert all(sum(map(held_out, names)) == len(names) // 3 for names in (NAMES, LATER))
     assert all(4 <= len(kernel.bugs) <= 6 for kernel in KERNELS.values())
     causes = [cause for kernel in KERNELS.values() for bug in kernel.bugs for cause in bug.causes.split()]
     assert set(causes) <= WORDS.keys() and all(bug.causes for kernel in KERNELS.values() for bug in kernel.bugs)
