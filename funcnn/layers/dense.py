@@ -1,6 +1,7 @@
 """The dense layer: an affine map of the features."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,6 +14,25 @@ from ..types import Layer, Params, Residuals
 from .columns import Carry, Column, Forward
 from .factors import ByParts, Outer, Rows
 from .guarded import guarded
+
+
+def uniform_within(
+    bound: float, generator: Generator, dtype: torch.dtype | None, device: torch.device | str | None
+) -> Callable[..., Tensor]:
+    """The function that draws tensors of a shape, uniform in [-bound, bound].
+
+    Raises:
+        InputError: generator is no Generator, or dtype no floating dtype.
+    """
+    check_generator(generator)
+    check_dtype(dtype)
+
+    def uniform(*shape: int) -> Tensor:
+        # Drawn in float64 where the generator lives: every dtype and device starts at the same point.
+        unit = torch.rand(shape, generator=generator, dtype=torch.float64, device=generator.device)
+        return (bound * (2 * unit - 1)).to(device=device or "cpu", dtype=dtype or torch.get_default_dtype())
+
+    return uniform
 
 
 def dense(in_features: int, out_features: int, *, bias: bool = True) -> Layer:
@@ -33,15 +53,7 @@ def dense(in_features: int, out_features: int, *, bias: bool = True) -> Layer:
     in_features, out_features = check_count("in_features", in_features), check_count("out_features", out_features)
 
     def init(generator: Generator, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Params:
-        check_generator(generator)
-        check_dtype(dtype)
-        bound = 1 / math.sqrt(in_features)
-
-        def uniform(*shape: int) -> Tensor:
-            # Drawn in float64 where the generator lives: every dtype and device starts at the same point.
-            unit = torch.rand(shape, generator=generator, dtype=torch.float64, device=generator.device)
-            return (bound * (2 * unit - 1)).to(device=device or "cpu", dtype=dtype or torch.get_default_dtype())
-
+        uniform = uniform_within(1 / math.sqrt(in_features), generator, dtype, device)
         # Transposed: with the D weights of a unit side by side in memory, products with few columns run twice as fast.
         w = uniform(out_features, in_features).T
         return {"w": w, "b": uniform(out_features)} if bias else {"w": w}
