@@ -107,11 +107,11 @@ def _alike(outputs: Tensor, targets: Tensor) -> None:
 
 
 def _classes(outputs: Tensor, targets: Tensor) -> None:
-    """Logits (N, C) and labels (N,)."""
-    if not is_dense(outputs) or not are_numbers({outputs.dtype}) or outputs.ndim != 2 or not outputs.numel():
-        raise InputError("outputs", describe(outputs), "logits of shape (N, C)")
-    if not is_dense(targets) or targets.dtype != torch.int64 or targets.shape != outputs.shape[:1]:
-        raise InputError("targets", describe(targets), f"class labels of shape ({outputs.shape[0]},) of int64")
+    """Logits (N, ..., C) and labels (N, ...)."""
+    if not is_dense(outputs) or not are_numbers({outputs.dtype}) or outputs.ndim < 2 or not outputs.numel():
+        raise InputError("outputs", describe(outputs), "logits of shape (N, ..., C), and entries")
+    if not is_dense(targets) or targets.dtype != torch.int64 or targets.shape != outputs.shape[:-1]:
+        raise InputError("targets", describe(targets), f"class labels of shape {tuple(outputs.shape[:-1])} of int64")
     _on_one_device(outputs, targets)
 
 
@@ -121,11 +121,11 @@ def _on_one_device(outputs: Tensor, targets: Tensor) -> None:
 
 
 def check_labels(outputs: Tensor, targets: Tensor) -> None:
-    """Raises InputError unless every label is one of the classes of the outputs (N, C)."""
+    """Raises InputError unless every label is one of the classes of the outputs (N, ..., C)."""
     smallest, largest = torch.aminmax(targets)
-    if smallest < 0 or largest >= outputs.shape[1]:
+    if smallest < 0 or largest >= outputs.shape[-1]:
         wrong = smallest if smallest < 0 else largest
-        raise InputError("targets", f"the label {int(wrong)}", f"class labels from 0 to {outputs.shape[1] - 1}")
+        raise InputError("targets", f"the label {int(wrong)}", f"class labels from 0 to {outputs.shape[-1] - 1}")
 
 
 def _probabilities(outputs: Tensor, targets: Tensor) -> None:
@@ -230,6 +230,8 @@ def softmax_cross_entropy(clip: float | None = None) -> Loss:
 
         dL/dz = (softmax(z) - one_hot(t)) / N     (N, C)
 
+    On tokens, z (N, T, C) and t (N, T), the term of a sample is the mean over its tokens: L is that over all N T.
+
     `clip=c` limits this gradient, entry by entry, to [-c, c] and leaves the value alone. What the explicit provider then
     returns is on purpose no longer the gradient of the value, which the other providers go on computing. Per sample, the
     gradient of each sample's own loss is clipped.
@@ -241,12 +243,17 @@ def softmax_cross_entropy(clip: float | None = None) -> Loss:
 
     def log_likelihood(outputs: Tensor, targets: Tensor, reduction: str) -> tuple[Tensor, Residuals]:
         # Down the columns of the transpose: along a short last axis torch's log_softmax takes up to ten times as long.
-        log_p = torch.log_softmax(outputs.T, dim=0).T
+        log_p = torch.log_softmax(outputs.flatten(0, -2).T, dim=0).T
         try:
-            return F.nll_loss(log_p, targets, ignore_index=NO_LABEL, reduction=reduction), (log_p, targets)
+            value = F.nll_loss(log_p, targets.flatten(), ignore_index=NO_LABEL, reduction=reduction)
         except (IndexError, RuntimeError):  # it looks at the labels by itself, at no cost
             check_labels(outputs, targets)
             raise
+        return value, (log_p.reshape(outputs.shape), targets)
+
+    def terms(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Residuals]:
+        values, residuals = log_likelihood(outputs, targets, "none")
+        return values.reshape(len(targets), -1).mean(1), residuals
 
     def accept(outputs: Tensor, targets: Tensor) -> None:
         if not outputs.is_cpu:  # where a wrong label would end the process
@@ -255,9 +262,10 @@ def softmax_cross_entropy(clip: float | None = None) -> Loss:
     def slopes(residuals: tuple[Tensor, Tensor]) -> Tensor:
         log_p, targets = residuals
         # softmax - one_hot, without torch's one_hot: that looks at the labels, so it halts an accelerator and a compiler
-        minus_one = log_p.new_full((log_p.shape[0], 1), -1.0)
-        return log_p.exp().scatter_add(1, targets[:, None], minus_one)
+        minus_one = log_p.new_full((*targets.shape, 1), -1.0)
+        errors = log_p.exp().scatter_add(-1, targets[..., None], minus_one)
+        return errors if targets.ndim == 1 else errors / targets[0].numel()
 
     title = f"softmax_cross_entropy({'' if clip is None else f'clip={clip:g}'})"
-    terms, whole = (partial(log_likelihood, reduction=reduction) for reduction in ("none", "mean"))
+    whole = partial(log_likelihood, reduction="mean")
     return Loss(Mean(terms, _classes, accept, whole, title), MeanSlopes(slopes, clip, title))

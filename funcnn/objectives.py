@@ -126,7 +126,8 @@ def accuracy(layer: Layer, params: Params, batch: Batch) -> Tensor:
     """The share of a batch that is classified correctly, shape ().
 
     One output is the probability of class 1, decided at 1/2, with targets 0 or 1 of shape (N, 1) or (N,). Several are
-    logits or probabilities (N, C), decided by the largest, with integer labels (N,).
+    logits or probabilities (N, C), decided by the largest, with integer labels (N,). On tokens, (N, T, C) and (N, T), it is
+    the share of all N T.
 
     Raises:
         InputError: targets of another shape or dtype, or no classes; outputs that are NaN; no samples, or whatever the
@@ -137,11 +138,11 @@ def accuracy(layer: Layer, params: Params, batch: Batch) -> Tensor:
     inputs, targets = pair(batch)
     check_tensor("batch[0]", inputs)
     outputs = apply(layer, params, inputs)
-    if not is_floating(outputs) or outputs.ndim != 2 or not outputs.shape[1]:
-        raise InputError("outputs", describe(outputs), "outputs of shape (N, C)")
-    one = outputs.shape[1] == 1
-    if targets.shape != outputs.shape[:1] and not (one and targets.shape == outputs.shape):
-        raise InputError("targets", describe(targets), f"shape {tuple(outputs.shape[:1])}")
+    if not is_floating(outputs) or outputs.ndim < 2 or not outputs.numel():
+        raise InputError("outputs", describe(outputs), "outputs of shape (N, ..., C), and entries")
+    one = outputs.shape[-1] == 1
+    if targets.shape != outputs.shape[:-1] and not (one and targets.shape == outputs.shape):
+        raise InputError("targets", describe(targets), f"shape {tuple(outputs.shape[:-1])}")
     if not one and targets.dtype != torch.int64:
         raise InputError("targets", describe(targets), "class labels of int64")
     if outputs.isnan().any():
@@ -150,6 +151,6 @@ def accuracy(layer: Layer, params: Params, batch: Batch) -> Tensor:
         raise InputError("targets", "other values", "0 or 1")
     if not one:
         check_labels(outputs, targets)
-    predicted = (outputs > 0.5).reshape(targets.shape) if one else outputs.argmax(1)
+    predicted = (outputs > 0.5).reshape(targets.shape) if one else outputs.argmax(-1)
     correct: Tensor = predicted == targets
     return correct.double().mean()

@@ -231,7 +231,12 @@ LAYERS = {
 REALS, WANTED = normal(N, 3, seed=2), normal(N, 3, seed=3)
 P, Q = 0.05 + 0.9 * torch.rand(2, N, 3, generator=seeded(4), dtype=torch.float64)
 CLASSES = labels(N, 3, seed=5)
+LABELS = labels(2 * N, 4, seed=6).reshape(N, 2)
 entropy = torch.nn.CrossEntropyLoss()
+
+
+def entropy_of_tokens(logits, labels):
+    return entropy(logits.movedim(-1, 1), labels)
 
 
 def half_squares(outputs, targets):
@@ -250,6 +255,10 @@ LOSSES = {
     "binary cross entropy": LossRow(fn.binary_cross_entropy(), P, Q, torch.nn.BCELoss()),
     "softmax cross entropy": LossRow(fn.softmax_cross_entropy(), 3 * REALS, CLASSES, entropy),
     "clipped cross entropy": LossRow(fn.softmax_cross_entropy(clip=0.05), 3 * REALS, CLASSES, entropy, clip=0.05),
+    "softmax cross entropy on tokens": LossRow(fn.softmax_cross_entropy(), 3 * TOKENS, LABELS, entropy_of_tokens),
+    "clipped cross entropy on tokens": LossRow(
+        fn.softmax_cross_entropy(clip=0.02), 3 * TOKENS, LABELS, entropy_of_tokens, clip=0.02
+    ),
     "a user's": LossRow(nothing_known(fn.softmax_cross_entropy()), 3 * REALS, CLASSES, entropy),
     "a user's sum": LossRow(
         fn.Loss(lambda y, t: ((y - t).square().sum(), (y, t)), lambda kept: 2 * (kept[0] - kept[1])),

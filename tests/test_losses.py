@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from helpers import assert_close, labels, numerical_gradient, one_by_one, same_bits
+from helpers import assert_close, labels, normal, numerical_gradient, one_by_one, same_bits, says
 from tables import LOSSES, REALS, WANTED
 
 import funcnn as fn
@@ -168,6 +168,25 @@ def test_softmax_cross_entropy_is_finite_for_enormous_logits(dtype):
 def test_equal_logits_cost_the_logarithm_of_the_number_of_classes(count, expected, logit):
     value, _ = fn.softmax_cross_entropy().forward(torch.full((5, count), logit), labels(5, count))
     assert abs(value - expected) < 1e-6
+
+
+# name: (logits, labels, the place, what was found, what is needed)
+REFUSED = {
+    "logits of one axis": (normal(4), labels(4, 3), "outputs", "(4,)", "(N, ..., C)"),
+    "no classes": (normal(4, 0), labels(4, 3), "outputs", "(4, 0)", "and entries"),
+    "a label for a text of two tokens": (normal(4, 2, 3), labels(4, 3), "targets", "(4,)", "(4, 2)"),
+    "one-hot labels of tokens": (normal(4, 2, 3), torch.ones(4, 2, 3).long(), "targets", "(4, 2, 3)", "(4, 2)"),
+    "a token's label too large": (normal(4, 2, 3), torch.tensor([[0, 3]] * 4), "targets", "the label 3", "0 to 2"),
+    "a token's label negative": (normal(4, 2, 3), torch.tensor([[-100, 0]] * 4), "targets", "the label -100", "0 to 2"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_softmax_cross_entropy_refuses_labels_that_do_not_fit_the_logits(name):
+    outputs, targets, *message = REFUSED[name]
+    with pytest.raises(fn.InputError) as caught:
+        fn.softmax_cross_entropy().forward(outputs, targets)
+    assert says(caught.value, *message)
 
 
 @pytest.mark.parametrize("clip", [0.0, 0.01, 0.1, 10.0])

@@ -38,6 +38,8 @@ PREDICTIONS = {
     "one probability, targets (N, 1)": ([[0.9], [0.2], [0.6]], torch.tensor([[1.0], [0.0], [0.0]]), 2 / 3),
     "one probability, targets (N,)": ([[0.9], [0.2], [0.6]], torch.tensor([1, 0, 1]), 1.0),
     "booleans": ([[0.9], [0.2], [0.6]], torch.tensor([True, True, True]), 2 / 3),
+    "logits of tokens": ([[[2.0, 1.0], [0.0, 1.0]], [[3.0, 4.0], [1.0, 0.0]]], torch.tensor([[0, 1], [0, 0]]), 0.75),
+    "one probability a token": ([[[0.9], [0.2]], [[0.6], [0.1]]], torch.tensor([[1, 0], [0, 0]]), 0.75),
     "infinite logits": ([[math.inf, 1.0], [0.0, -math.inf]], torch.tensor([0, 1]), 0.5),
 }
 
@@ -71,8 +73,10 @@ NOT_COUNTED = {
     "a target of NaN": (ONE, torch.tensor([math.nan, 1, 1, 0, 1]), "targets", "", "0 or 1"),
     "a label too large": (THREE, LABELS + 1, "targets", "the label 3", "0 to 2"),
     "a negative label": (THREE, LABELS - 1, "targets", "the label -1", "0 to 2"),
-    "outputs of one axis": (torch.ones(5), torch.ones(5), "outputs", "(5,)", "(N, C)"),
-    "no outputs": (torch.ones(5, 0), LABELS, "outputs", "(5, 0)", "(N, C)"),
+    "outputs of one axis": (torch.ones(5), torch.ones(5), "outputs", "(5,)", "(N, ..., C)"),
+    "no outputs": (torch.ones(5, 0), LABELS, "outputs", "(5, 0)", "(N, ..., C)"),
+    "a label for a text of two tokens": (normal(5, 2, 3), LABELS, "targets", "(5,)", "(5, 2)"),
+    "a token's label too large": (normal(5, 2, 3), LABELS[:, None] + torch.arange(2), "targets", "the label 3", "0 to 2"),
     "no samples": (THREE[:0], LABELS[:0], "batch[0]", "(0, 3)", "at least one sample"),
     "no targets": (THREE, None, "batch[1]", "None", "a tensor"),
 }
