@@ -2,6 +2,7 @@
 
 from . import data as data
 from . import tree as tree
+from .causes import Cause as Cause
 from .checking.audit import audit as audit
 from .checking.check import assert_gradients as assert_gradients
 from .checking.check import check as check

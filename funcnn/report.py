@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
+from .causes import Cause, Own
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -22,7 +24,7 @@ class Finding:
     error       |g - r| / max(|g|, |r|), Euclidean norms over the leaf, g the gradient and r the reference
     allowed     the error up to which rounding alone may explain it
     worst_index where |g - r| is largest, an index into the leaf
-    cause       the short name of the hypothesis that fits, "" where none does or none is needed
+    cause       which mistake it is, "" where no hypothesis fits or none is needed
     diagnosis   a sentence, "" where all is well
     """
 
@@ -30,7 +32,7 @@ class Finding:
     error: float
     allowed: float = 0.0
     worst_index: tuple[int, ...] = ()
-    cause: str = ""
+    cause: Cause | Own = Cause.NONE
     diagnosis: str = ""
 
 

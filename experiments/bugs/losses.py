@@ -16,6 +16,7 @@ from torch import Tensor
 import funcnn as fn
 from experiments.bugs.mistakes import Mistake, Rule, bugs, normal
 from experiments.bugs.subject import Subject
+from funcnn import Cause
 
 LABELS = torch.tensor([0, 1, 0, 1, 2])  # class 2 only once
 ONE_HOT = F.one_hot(LABELS, 3).double()
@@ -57,29 +58,29 @@ LOSSES: dict[str, tuple[fn.Loss, Tensor, Tensor, Sees]] = {
 }
 
 MISTAKES: list[Mistake] = [
-    ("half squared error", "t - y for y - t", "sign", lambda y, t: (t - y) / len(y)),
-    ("half squared error", "not averaged", "factor N", lambda y, t: y - t),
-    ("half squared error", "the 2 that the 1/2 was there for", "factor 2", lambda y, t: 2 * (y - t) / len(y)),
-    ("half squared error", "the sign of the error alone", "", lambda y, t: (y - t).sign() / len(y)),
-    ("mean squared error", "the 2 of the square forgotten", "factor 2", lambda y, t: (y - t) / y.numel()),
-    ("mean squared error", "averaged over samples, not over entries", "", lambda y, t: 2 * (y - t) / len(y)),
-    ("mean squared error", "summed", "", lambda y, t: 2 * (y - t)),
-    ("binary cross entropy", "that of the logit", "", lambda p, t: (p - t) / len(p)),
-    ("binary cross entropy", "the (1 - t) half forgotten", "", lambda p, t: -t / p / len(p)),
-    ("binary cross entropy", "t - p for p - t", "sign", lambda p, t: (t - p) / (p * (1 - p)) / len(p)),
-    ("binary cross entropy", "epsilon in the denominator", "", lambda p, t: (p - t) / (p * (1 - p) + 1e-4) / len(p)),
-    ("cross entropy", "not averaged", "factor N", lambda p, t: p - t),
-    ("cross entropy", "averaged twice", "factor N", lambda p, t: (p - t) / len(p) ** 2),
-    ("cross entropy", "t - p for p - t", "sign", lambda p, t: (t - p) / len(p)),
-    ("cross entropy", "labels counted from 1", "", lambda p, t: (p - t.roll(1, 1)) / len(p)),
-    ("cross entropy", "softmax taken of the softmax", "", lambda p, t: (p.softmax(1) - t) / len(p)),
-    ("cross entropy", "nothing but the entry of the label", "", lambda p, t: (p - 1) * t / len(p)),
-    ("cross entropy", "class 0 taken for padding", "", lambda p, t: (p - t) * (1 - t[:, :1]) / len(p)),
-    ("cross entropy", "class 2 taken for padding", "single row", lambda p, t: (p - t) * (1 - t[:, 2:]) / len(p)),
-    ("cross entropy", "divided by the number of classes", "", lambda p, t: (p - t) / p.shape[1]),
-    ("cross entropy", "divided by the labels that are not 0", "", lambda p, t: (p - t) / t[:, 1:].sum()),
-    ("-log(p + 1e-9)", "the epsilon not in the gradient", "", lambda p, t: (p - t) / len(p)),
-    ("-log(p + 1e-9), confident and wrong", "the epsilon not in the gradient", "", lambda p, t: (p - t) / len(p)),
+    ("half squared error", "t - y for y - t", Cause.SIGN, lambda y, t: (t - y) / len(y)),
+    ("half squared error", "not averaged", Cause.FACTOR_N, lambda y, t: y - t),
+    ("half squared error", "the 2 that the 1/2 was there for", Cause.FACTOR_2, lambda y, t: 2 * (y - t) / len(y)),
+    ("half squared error", "the sign of the error alone", Cause.NONE, lambda y, t: (y - t).sign() / len(y)),
+    ("mean squared error", "the 2 of the square forgotten", Cause.FACTOR_2, lambda y, t: (y - t) / y.numel()),
+    ("mean squared error", "averaged over samples, not over entries", Cause.NONE, lambda y, t: 2 * (y - t) / len(y)),
+    ("mean squared error", "summed", Cause.NONE, lambda y, t: 2 * (y - t)),
+    ("binary cross entropy", "that of the logit", Cause.NONE, lambda p, t: (p - t) / len(p)),
+    ("binary cross entropy", "the (1 - t) half forgotten", Cause.NONE, lambda p, t: -t / p / len(p)),
+    ("binary cross entropy", "t - p for p - t", Cause.SIGN, lambda p, t: (t - p) / (p * (1 - p)) / len(p)),
+    ("binary cross entropy", "epsilon in the denominator", Cause.NONE, lambda p, t: (p - t) / (p * (1 - p) + 1e-4) / len(p)),
+    ("cross entropy", "not averaged", Cause.FACTOR_N, lambda p, t: p - t),
+    ("cross entropy", "averaged twice", Cause.FACTOR_N, lambda p, t: (p - t) / len(p) ** 2),
+    ("cross entropy", "t - p for p - t", Cause.SIGN, lambda p, t: (t - p) / len(p)),
+    ("cross entropy", "labels counted from 1", Cause.NONE, lambda p, t: (p - t.roll(1, 1)) / len(p)),
+    ("cross entropy", "softmax taken of the softmax", Cause.NONE, lambda p, t: (p.softmax(1) - t) / len(p)),
+    ("cross entropy", "nothing but the entry of the label", Cause.NONE, lambda p, t: (p - 1) * t / len(p)),
+    ("cross entropy", "class 0 taken for padding", Cause.NONE, lambda p, t: (p - t) * (1 - t[:, :1]) / len(p)),
+    ("cross entropy", "class 2 taken for padding", Cause.SINGLE_ROW, lambda p, t: (p - t) * (1 - t[:, 2:]) / len(p)),
+    ("cross entropy", "divided by the number of classes", Cause.NONE, lambda p, t: (p - t) / p.shape[1]),
+    ("cross entropy", "divided by the labels that are not 0", Cause.NONE, lambda p, t: (p - t) / t[:, 1:].sum()),
+    ("-log(p + 1e-9)", "the epsilon not in the gradient", Cause.NONE, lambda p, t: (p - t) / len(p)),
+    ("-log(p + 1e-9), confident and wrong", "the epsilon not in the gradient", Cause.NONE, lambda p, t: (p - t) / len(p)),
 ]
 
 

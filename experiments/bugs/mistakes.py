@@ -6,21 +6,23 @@ twin, and how wrong it is can be computed.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
 from experiments.bugs.subject import Subject
+from funcnn import Cause
 
 Rule: TypeAlias = Callable[..., Any]
-Mistake: TypeAlias = tuple[str, str, str, Rule]  # where, what was done, its class ("" if none has a name), the wrong rule
+Planted: TypeAlias = Cause | Literal["kink"]  # the class of a mistake, NONE if it has no name; or that it is none
+Mistake: TypeAlias = tuple[str, str, Planted, Rule]  # where, what was done, its class, the wrong rule
 
 
 class Bug(NamedTuple):
     """A planted bug: its cause, the level at which it is planted, and the builders of the wrong subject and of its twin."""
 
-    cause: str
+    cause: Planted
     level: str
     wrong: Callable[[], Subject]
     right: Callable[[], Subject]
@@ -29,7 +31,7 @@ class Bug(NamedTuple):
 def bugs(level: str, plant: Callable[[str, Rule | None], Subject], mistakes: list[Mistake]) -> dict[str, Bug]:
     """The bugs of a catalogue by name; plant(where, None) is the correct subject."""
 
-    def bug(where: str, cause: str, rule: Rule) -> Bug:
+    def bug(where: str, cause: Planted, rule: Rule) -> Bug:
         return Bug(cause, level, lambda: plant(where, rule), lambda: plant(where, None))
 
     return {f"{where}: {name}": bug(where, cause, rule) for where, name, cause, rule in mistakes}

@@ -15,7 +15,7 @@ from torch import Tensor
 import funcnn as fn
 from experiments.bugs.mistakes import Mistake, Rule, bugs, labels, normal, without
 from experiments.bugs.subject import Subject
-from funcnn import tree
+from funcnn import Cause, tree
 
 W1, B1, W2, B2 = "params[0]['w']", "params[0]['b']", "params[2]['w']", "params[2]['b']"
 NETWORKS = {
@@ -42,40 +42,45 @@ def touched(g: Tensor, factor: float, *index: int) -> Tensor:
 
 
 MISTAKES: list[Mistake] = [
-    ("network", "descends uphill", "sign", every(lambda g: -g)),
-    ("network", "summed where the value is averaged", "factor N", every(lambda g: 7 * g)),
-    ("network", "averaged by the loss and by the loop", "factor N", every(lambda g: g / 7)),
-    ("network", "accumulated over two calls", "factor 2", every(lambda g: 2 * g)),
-    ("network", "averaged over two workers, one idle", "factor 2", every(lambda g: g / 2)),
-    ("network", "last batch divided by the full batch size", "", every(lambda g: g * 7 / 32)),
-    ("network", "only its sign", "", every(torch.sign)),
-    ("network", "in float32 on the way", "", every(lambda g: g.float().double())),
-    ("network", "the scale of mixed precision left on", "", every(lambda g: 1024 * g)),
-    ("network", "overflow in float16", "not finite", every(lambda g: (g * 1e8).half().double() / 1e8)),
-    ("network", "momentum mistaken for the gradient", "", lambda g, w, old: {k: g[k] + 0.9 * old[k] for k in g}),
-    ("network", "that of the step before", "", lambda g, w, old: old),
-    ("network", "weight decay that the value lacks", "", lambda g, w, old: {k: g[k] + 1e-4 * w[k] for k in g}),
-    ("network", "clipped by its norm", "", lambda g, w, old: clipped(g, 0.1)),
-    ("network", "first layer detached", "zero", lambda g, w, old: g | {W1: 0 * g[W1], B1: 0 * g[B1]}),
-    ("network", "bias closed over", "zero", lambda g, w, old: g | {B2: 0 * g[B2]}),
-    ("network", "hidden weight as torch.nn.Linear keeps it", "transposed", lambda g, w, old: g | {W2: g[W2].T}),
-    ("network", "read column by column, filled row by row", "transposed", lambda g, w, old: g | {W1: g[W1].T.reshape(4, 5)}),
-    ("network", "biases of two layers exchanged", "", lambda g, w, old: g | {B1: g[B2], B2: g[B1]}),
-    ("network", "units in another order", "permuted", lambda g, w, old: g | {B1: g[B1].flip(0)}),
-    ("network", "one weight frozen", "single entry", lambda g, w, old: g | {W2: without(g[W2], 2, 3)}),
-    ("network", "input 0 frozen", "single row", lambda g, w, old: g | {W1: without(g[W1], 0)}),
-    ("network", "unit 4 dropped", "single column", lambda g, w, old: g | {W2: without(g[W2], ..., 4)}),
-    ("network", "a bias 0.1% too large", "", lambda g, w, old: g | {B1: 1.001 * g[B1]}),
-    ("network", "a weight 1e-4 too large", "", lambda g, w, old: g | {W1: (1 + 1e-4) * g[W1]}),
-    ("network", "a weight 1e-5 too large", "", lambda g, w, old: g | {W2: (1 + 1e-5) * g[W2]}),
-    ("network", "a bias 2e-6 too small", "", lambda g, w, old: g | {B2: (1 - 2e-6) * g[B2]}),
-    ("network", "a bias 1e-8 too large", "", lambda g, w, old: g | {B1: (1 + 1e-8) * g[B1]}),
-    ("wide network", "one entry of 1,000 doubled", "single entry", lambda g, w, old: g | {W1: touched(g[W1], 2, 17, 5)}),
-    ("wide network", "one entry of 1,000 missing", "single entry", lambda g, w, old: g | {W1: without(g[W1], 30, 21)}),
-    ("wide network", "all of 1,000 reversed", "permuted", lambda g, w, old: g | {W1: g[W1].flip(0)}),
-    ("deep network", "input 3 frozen", "single row", lambda g, w, old: g | {W1: without(g[W1], 3)}),
-    ("deep network", "first layer never filled", "zero", lambda g, w, old: g | {W1: 0 * g[W1], B1: 0 * g[B1]}),
-    ("deep network", "first layer counted twice", "factor 2", lambda g, w, old: g | {W1: 2 * g[W1], B1: 2 * g[B1]}),
+    ("network", "descends uphill", Cause.SIGN, every(lambda g: -g)),
+    ("network", "summed where the value is averaged", Cause.FACTOR_N, every(lambda g: 7 * g)),
+    ("network", "averaged by the loss and by the loop", Cause.FACTOR_N, every(lambda g: g / 7)),
+    ("network", "accumulated over two calls", Cause.FACTOR_2, every(lambda g: 2 * g)),
+    ("network", "averaged over two workers, one idle", Cause.FACTOR_2, every(lambda g: g / 2)),
+    ("network", "last batch divided by the full batch size", Cause.NONE, every(lambda g: g * 7 / 32)),
+    ("network", "only its sign", Cause.NONE, every(torch.sign)),
+    ("network", "in float32 on the way", Cause.NONE, every(lambda g: g.float().double())),
+    ("network", "the scale of mixed precision left on", Cause.NONE, every(lambda g: 1024 * g)),
+    ("network", "overflow in float16", Cause.NOT_FINITE, every(lambda g: (g * 1e8).half().double() / 1e8)),
+    ("network", "momentum mistaken for the gradient", Cause.NONE, lambda g, w, old: {k: g[k] + 0.9 * old[k] for k in g}),
+    ("network", "that of the step before", Cause.NONE, lambda g, w, old: old),
+    ("network", "weight decay that the value lacks", Cause.NONE, lambda g, w, old: {k: g[k] + 1e-4 * w[k] for k in g}),
+    ("network", "clipped by its norm", Cause.NONE, lambda g, w, old: clipped(g, 0.1)),
+    ("network", "first layer detached", Cause.ZERO, lambda g, w, old: g | {W1: 0 * g[W1], B1: 0 * g[B1]}),
+    ("network", "bias closed over", Cause.ZERO, lambda g, w, old: g | {B2: 0 * g[B2]}),
+    ("network", "hidden weight as torch.nn.Linear keeps it", Cause.TRANSPOSED, lambda g, w, old: g | {W2: g[W2].T}),
+    (
+        "network",
+        "read column by column, filled row by row",
+        Cause.TRANSPOSED,
+        lambda g, w, old: g | {W1: g[W1].T.reshape(4, 5)},
+    ),
+    ("network", "biases of two layers exchanged", Cause.NONE, lambda g, w, old: g | {B1: g[B2], B2: g[B1]}),
+    ("network", "units in another order", Cause.PERMUTED, lambda g, w, old: g | {B1: g[B1].flip(0)}),
+    ("network", "one weight frozen", Cause.SINGLE_ENTRY, lambda g, w, old: g | {W2: without(g[W2], 2, 3)}),
+    ("network", "input 0 frozen", Cause.SINGLE_ROW, lambda g, w, old: g | {W1: without(g[W1], 0)}),
+    ("network", "unit 4 dropped", Cause.SINGLE_COLUMN, lambda g, w, old: g | {W2: without(g[W2], ..., 4)}),
+    ("network", "a bias 0.1% too large", Cause.NONE, lambda g, w, old: g | {B1: 1.001 * g[B1]}),
+    ("network", "a weight 1e-4 too large", Cause.NONE, lambda g, w, old: g | {W1: (1 + 1e-4) * g[W1]}),
+    ("network", "a weight 1e-5 too large", Cause.NONE, lambda g, w, old: g | {W2: (1 + 1e-5) * g[W2]}),
+    ("network", "a bias 2e-6 too small", Cause.NONE, lambda g, w, old: g | {B2: (1 - 2e-6) * g[B2]}),
+    ("network", "a bias 1e-8 too large", Cause.NONE, lambda g, w, old: g | {B1: (1 + 1e-8) * g[B1]}),
+    ("wide network", "one entry of 1,000 doubled", Cause.SINGLE_ENTRY, lambda g, w, old: g | {W1: touched(g[W1], 2, 17, 5)}),
+    ("wide network", "one entry of 1,000 missing", Cause.SINGLE_ENTRY, lambda g, w, old: g | {W1: without(g[W1], 30, 21)}),
+    ("wide network", "all of 1,000 reversed", Cause.PERMUTED, lambda g, w, old: g | {W1: g[W1].flip(0)}),
+    ("deep network", "input 3 frozen", Cause.SINGLE_ROW, lambda g, w, old: g | {W1: without(g[W1], 3)}),
+    ("deep network", "first layer never filled", Cause.ZERO, lambda g, w, old: g | {W1: 0 * g[W1], B1: 0 * g[B1]}),
+    ("deep network", "first layer counted twice", Cause.FACTOR_2, lambda g, w, old: g | {W1: 2 * g[W1], B1: 2 * g[B1]}),
 ]
 
 

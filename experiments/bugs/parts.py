@@ -15,6 +15,7 @@ from experiments.bugs.losses import planted, probabilities
 from experiments.bugs.mistakes import Mistake, Rule, bugs, labels, normal
 from experiments.bugs.networks import start
 from experiments.bugs.subject import Subject
+from funcnn import Cause
 
 X = normal(7, 4).index_fill(0, torch.tensor([6]), 0)  # the last sample is padding
 
@@ -46,22 +47,27 @@ PARTS: dict[str, Callable[[Rule | None], Subject]] = {
 }
 
 MISTAKES: list[Mistake] = [
-    ("perceptron", "no derivative", "activation derivative", lambda y, dy: dy),
-    ("sigmoid in a network", "no derivative", "activation derivative", lambda y, dy: dy),
-    ("sigmoid in a network", "derivative at y", "activation derivative", lambda y, dy: dy * y.sigmoid() * (1 - y.sigmoid())),
-    ("tanh in a network", "no derivative", "activation derivative", lambda y, dy: dy),
-    ("tanh in a network", "derivative at y", "activation derivative", lambda y, dy: dy * (1 - y.tanh() ** 2)),
-    ("relu in a network", "y >= 0, which is always so", "activation derivative", lambda y, dy: dy * (y >= 0)),
-    ("dX in a network", "W in place of its transpose", "transposed", lambda x, w, dy: dy @ w),
-    ("dX in a network", "not passed on", "zero", lambda x, w, dy: torch.zeros_like(x)),
-    ("db in a network", "averaged", "bias reduction", lambda x, w, dy: dy.mean(0)),
-    ("db in a network", "of the first sample", "bias reduction", lambda x, w, dy: dy[0]),
-    ("db in a network", "padded rows left out", "", lambda x, w, dy: dy[x.abs().sum(1) > 0].sum(0)),
-    ("dW in a network", "last sample left out", "", lambda x, w, dy: x[:-1].T @ dy[:-1]),
-    ("dW in a network", "transposed", "transposed", lambda x, w, dy: dy.T @ x),
-    ("loss of a network", "class 0 taken for padding", "", lambda p, t: (p - t) * (1 - t[:, :1]) / len(p)),
-    ("loss of a network", "not averaged", "factor N", lambda p, t: p - t),
-    ("loss of a network", "t - p for p - t", "sign", lambda p, t: (t - p) / len(p)),
+    ("perceptron", "no derivative", Cause.ACTIVATION_DERIVATIVE, lambda y, dy: dy),
+    ("sigmoid in a network", "no derivative", Cause.ACTIVATION_DERIVATIVE, lambda y, dy: dy),
+    (
+        "sigmoid in a network",
+        "derivative at y",
+        Cause.ACTIVATION_DERIVATIVE,
+        lambda y, dy: dy * y.sigmoid() * (1 - y.sigmoid()),
+    ),
+    ("tanh in a network", "no derivative", Cause.ACTIVATION_DERIVATIVE, lambda y, dy: dy),
+    ("tanh in a network", "derivative at y", Cause.ACTIVATION_DERIVATIVE, lambda y, dy: dy * (1 - y.tanh() ** 2)),
+    ("relu in a network", "y >= 0, which is always so", Cause.ACTIVATION_DERIVATIVE, lambda y, dy: dy * (y >= 0)),
+    ("dX in a network", "W in place of its transpose", Cause.TRANSPOSED, lambda x, w, dy: dy @ w),
+    ("dX in a network", "not passed on", Cause.ZERO, lambda x, w, dy: torch.zeros_like(x)),
+    ("db in a network", "averaged", Cause.BIAS_REDUCTION, lambda x, w, dy: dy.mean(0)),
+    ("db in a network", "of the first sample", Cause.BIAS_REDUCTION, lambda x, w, dy: dy[0]),
+    ("db in a network", "padded rows left out", Cause.NONE, lambda x, w, dy: dy[x.abs().sum(1) > 0].sum(0)),
+    ("dW in a network", "last sample left out", Cause.NONE, lambda x, w, dy: x[:-1].T @ dy[:-1]),
+    ("dW in a network", "transposed", Cause.TRANSPOSED, lambda x, w, dy: dy.T @ x),
+    ("loss of a network", "class 0 taken for padding", Cause.NONE, lambda p, t: (p - t) * (1 - t[:, :1]) / len(p)),
+    ("loss of a network", "not averaged", Cause.FACTOR_N, lambda p, t: p - t),
+    ("loss of a network", "t - p for p - t", Cause.SIGN, lambda p, t: (t - p) / len(p)),
 ]
 
 BUGS = bugs("network", lambda where, rule: PARTS[where](rule), MISTAKES)

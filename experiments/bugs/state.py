@@ -15,7 +15,7 @@ from experiments.bugs.functions import FUNCTIONS, X, function
 from experiments.bugs.mistakes import Bug
 from experiments.bugs.networks import scene
 from experiments.bugs.subject import Subject
-from funcnn import tree
+from funcnn import Cause, tree
 
 
 def stale(name: str) -> Subject:
@@ -109,15 +109,15 @@ def twin(name: str) -> Callable[[], Subject]:
 
 
 BUGS = {
-    "tanh: residual of another call": Bug("stale", "function", lambda: stale("tanh"), twin("tanh")),
-    "product: residuals of another call": Bug("stale", "function", lambda: stale("product"), twin("product")),
-    "relu: forward writes into its input": Bug("mutation", "function", in_place, twin("relu")),
+    "tanh: residual of another call": Bug(Cause.STALE, "function", lambda: stale("tanh"), twin("tanh")),
+    "product: residuals of another call": Bug(Cause.STALE, "function", lambda: stale("product"), twin("product")),
+    "relu: forward writes into its input": Bug(Cause.MUTATION, "function", in_place, twin("relu")),
     "dropout: another mask in the backward": Bug(
-        "nondeterministic", "function", lambda: dropout(True), lambda: dropout(False)
+        Cause.NONDETERMINISTIC, "function", lambda: dropout(True), lambda: dropout(False)
     ),
-    "network: sums in changing order": Bug("nondeterministic", "network", lambda: provider(noisy), provider),
-    "network: gradients never zeroed": Bug("nondeterministic", "network", lambda: provider(never_zeroed), provider),
-    "network: takes the step as well": Bug("mutation", "network", lambda: provider(updating), provider),
-    "network: value after the step": Bug("value", "network", lambda: provider(value_after), provider),
-    "network: value summed": Bug("value", "network", lambda: provider(value_summed), provider),
+    "network: sums in changing order": Bug(Cause.NONDETERMINISTIC, "network", lambda: provider(noisy), provider),
+    "network: gradients never zeroed": Bug(Cause.NONDETERMINISTIC, "network", lambda: provider(never_zeroed), provider),
+    "network: takes the step as well": Bug(Cause.MUTATION, "network", lambda: provider(updating), provider),
+    "network: value after the step": Bug(Cause.VALUE, "network", lambda: provider(value_after), provider),
+    "network: value summed": Bug(Cause.VALUE, "network", lambda: provider(value_summed), provider),
 }

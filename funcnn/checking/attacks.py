@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from .. import kernels
+from ..causes import Cause
 from ..providers.differences import CENTRAL, quotients
 from ..report import Finding, relative_error
 from .contraction import Contraction, Leaves, RaisedError, real, upcast
@@ -47,7 +48,9 @@ def attacks(contraction: Contraction, generator: torch.Generator, allowed: float
         found[name] = _same(partial(way, c), own, only_rounding, allowed, cause, sentence)
     if few:
         return found
-    found["kept output"] = _same(partial(_kept_output, c), copied(c.outputs(copied(c.params))), [], allowed, "stale", KEPT)
+    found["kept output"] = _same(
+        partial(_kept_output, c), copied(c.outputs(copied(c.params))), [], allowed, Cause.STALE, KEPT
+    )
     found["dtype"] = _dtype(c, allowed)
     return found
 
@@ -59,7 +62,7 @@ def _dtype(c: Contraction, allowed: float) -> Finding:
         grad, leaf = given[i], c.operands[i]
         if grad is not None and grad.dtype != leaf.dtype:
             sentence = f"the gradient of {c.paths[i]} is {grad.dtype}, the input itself {leaf.dtype}"
-            return Finding("wrong", math.inf, allowed, cause="dtype", diagnosis=sentence)
+            return Finding("wrong", math.inf, allowed, cause=Cause.DTYPE, diagnosis=sentence)
     return Finding("ok", 0.0, allowed)
 
 
@@ -116,20 +119,20 @@ def _sliced(x: Tensor, other: Tensor) -> Tensor:
     return torch.cat([other, x], dim=-1)[..., x.shape[-1] :] if x.ndim > 1 else torch.stack([x, other], dim=1)[:, 0]
 
 
-def _uses(contraction: Contraction) -> Iterator[tuple[str, Callable[[Contraction], Leaves], str, str]]:
+def _uses(contraction: Contraction) -> Iterator[tuple[str, Callable[[Contraction], Leaves], Cause, str]]:
     """A name, a way to use the rule that must give what it gives by itself, a cause, and what is wrong where it does not."""
     last = "after another forward pass the backward gives another gradient: it takes the residuals of the last one"
-    yield "another forward", _after_another_forward, "stale", last
+    yield "another forward", _after_another_forward, Cause.STALE, last
     again = "a second backward of the same forward gives another gradient: the first one changes what was saved"
-    yield "second backward", _second, "second call", again
+    yield "second backward", _second, Cause.SECOND_CALL, again
     kept = "a result that is kept changes when the rule is used again: it hands out a buffer of its own"
-    yield "kept result", _kept, "second call", kept
+    yield "kept result", _kept, Cause.SECOND_CALL, kept
     if any(real(x).ndim for x in contraction.params):
         strides = "with inputs that are no longer contiguous in memory the same numbers give another gradient"
-        yield "inputs sliced", _other_layout, "strides", strides
+        yield "inputs sliced", _other_layout, Cause.STRIDES, strides
     if len(contraction.own) > 1:
         frozen = "where only one input needs a gradient, as when the others are frozen, it gives another"
-        yield "frozen inputs", _one_at_a_time, "frozen", frozen
+        yield "frozen inputs", _one_at_a_time, Cause.FROZEN, frozen
 
 
 def _after_another_forward(c: Contraction) -> Leaves:
@@ -164,7 +167,7 @@ def _one_at_a_time(c: Contraction) -> Leaves:
 
 
 def _same(
-    way: Callable[[], Leaves], expected: Leaves, least: list[float], allowed: float, cause: str, sentence: str
+    way: Callable[[], Leaves], expected: Leaves, least: list[float], allowed: float, cause: Cause, sentence: str
 ) -> Finding:
     try:
         found = kernels.undisturbed(way)
@@ -176,7 +179,7 @@ def _same(
     return Finding("wrong", distance, allowed, cause=cause, diagnosis=sentence)
 
 
-def refused(error: Exception, allowed: float, cause: str = "raises") -> Finding:
+def refused(error: Exception, allowed: float, cause: Cause = Cause.RAISES) -> Finding:
     """What a rule raises is a finding that quotes it."""
     error = error.args[0] if isinstance(error, RaisedError) else error
     return Finding("wrong", math.inf, allowed, cause=cause, diagnosis=f"the backward raises {quoted(error)}")
@@ -202,23 +205,23 @@ def _sums_up(
     def pull(w: Cotangents) -> Leaves:
         return [leaf.double() for leaf in c.pull(copied(c.params), w)]
 
-    cause, strides = ("strides" if name in LAYOUTS else "linearity"), [x.stride() for x in u if x is not None]
+    cause, strides = (Cause.STRIDES if name in LAYOUTS else Cause.LINEARITY), [x.stride() for x in u if x is not None]
     try:
         found = kernels.undisturbed(pull, u)
         expected = [torch.zeros_like(leaf) for leaf in found]
         for factor, w in parts:
             expected = [total + factor * leaf for total, leaf in zip(expected, pull(copied(w)), strict=True)]
     except Exception as error:
-        return refused(error, allowed, "unused output" if name == "outputs alone" else cause)
+        return refused(error, allowed, Cause.UNUSED_OUTPUT if name == "outputs alone" else cause)
     size = _norm(u)
     distance = _distance(found, expected, [scale * size if size else 0.0 for scale in scales])
     if distance <= allowed:
         return Finding("ok", distance, allowed)
     sentence = "a pullback is linear in the cotangent, and this one is not"
-    if cause == "strides":
+    if cause == Cause.STRIDES:
         sentence = f"with strides {strides[0]} in memory the same numbers give another gradient"
     if name == "outputs alone":
-        cause, sentence = "unused output", "where an output is used by nobody, the gradients of the others are others"
+        cause, sentence = Cause.UNUSED_OUTPUT, "where an output is used by nobody, the gradients of the others are others"
     return Finding("wrong", distance, allowed, cause=cause, diagnosis=sentence)
 
 
@@ -247,7 +250,7 @@ def adjoint(c: Contraction, value: Callable[[Leaves], Tensor], generator: torch.
     slope = quotients(along, torch.zeros(1, dtype=torch.float64), LIMITS.step, CENTRAL)[0].item()
     if abs(slope - back) < abs(slope - there) / 10:
         sentence = f"forward mode is absent or wrong: torch.func.jvp gives {there:.6g}, the values {slope:.6g}"
-        return Finding("ok", distance, allowed, cause="forward mode", diagnosis=sentence)
+        return Finding("ok", distance, allowed, cause=Cause.FORWARD_MODE, diagnosis=sentence)
     sentence = f"<u, J v> = {there:.9g}, but <J^T u, v> = {back:.9g}: the backward is not the adjoint of the derivative"
     return Finding("wrong", distance, allowed, diagnosis=sentence)
 
@@ -274,7 +277,7 @@ def second_derivative(c: Contraction, generator: torch.Generator) -> Finding:
     if error <= LIMITS.seen * 10:
         return Finding("ok", error)
     sentence = f"the derivative of the backward by torch is {own:.6g} where it should be {slope:.6g}: once_differentiable"
-    return Finding("ok", error, cause="second derivative", diagnosis=sentence)
+    return Finding("ok", error, cause=Cause.SECOND_DERIVATIVE, diagnosis=sentence)
 
 
 def _pushed(f: Callable[..., list[Tensor]], leaves: tuple[Tensor, ...], v: tuple[Tensor, ...]) -> list[Tensor]:

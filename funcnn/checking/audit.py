@@ -78,7 +78,7 @@ def audit(test: Callable[[Any], Any], backward: Any, *, seed: int = 0) -> Report
     trials = {"right rule": Finding("ok", 0.0), "called": Finding("ok", 0.0)}
     for mistake, plant, lets in zip(mistakes, plants, passed, strict=True):
         unseen = "" if plant.error else "; here it changes nothing"
-        blind = Finding("wrong", plant.error, cause=mistake.name, diagnosis=f"the test passes {mistake.blind}{unseen}")
+        blind = Finding("wrong", plant.error, diagnosis=f"the test passes {mistake.blind}{unseen}")
         trials[mistake.name] = blind if lets else Finding("ok", plant.error)
     left_out = [mistake for mistake in MISTAKES if mistake.name not in right.fitting]
     remarks = [f"{mistake.name}: not planted, since {mistake.needs}." for mistake in left_out]

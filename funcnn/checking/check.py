@@ -13,13 +13,15 @@ import torch
 from torch import Tensor
 
 from .. import kernels, tree
+from ..causes import Cause
 from ..errors import InputError, check_batch, check_number, check_params, check_seed
 from ..report import Finding, Report
 from ..types import Batch, Params
 from .case import Case
-from .diagnosis import HYPOTHESES, Hypothesis
+from .diagnosis import HYPOTHESES
 from .directions import directions_of, odds
 from .elsewhere import agreeing, beside, objects
+from .evidence import Hypothesis
 from .explain import explain, network_predictions
 from .formula import Formula, Swap
 from .precision import allowed, noise_floors
@@ -145,7 +147,7 @@ def elsewhere(points: Iterable[tuple[str, Subject]], tolerance: float, seed: int
             if leaf.verdict == "wrong" and path not in agreed and report.trials["value"].verdict == "ok":
                 given = "inputs" if there.root == "inputs" else "point"
                 sentence = f"right at the given {given}; wrong where {condition}: there, of {path}, {leaf.diagnosis}"
-                return Finding("wrong", leaf.error, leaf.allowed, cause=leaf.cause or "point", diagnosis=sentence)
+                return Finding("wrong", leaf.error, leaf.allowed, cause=leaf.cause or Cause.POINT, diagnosis=sentence)
     return Finding("ok", 0.0, tolerance)
 
 
@@ -175,10 +177,10 @@ def _nothing_to_compare(trials: dict[str, Finding]) -> str:
     for name in ("untouched inputs", "repeated call", "repeated reference"):
         if name in trials and trials[name].verdict != "ok":
             return trials[name].diagnosis
-    return "the value is not finite" if trials["value"].cause == "not finite" else ""
+    return "the value is not finite" if trials["value"].cause == Cause.NOT_FINITE else ""
 
 
 def _no_comparison(leaf: Tensor, why: str) -> Finding:
     if leaf.isfinite().all():
         return Finding("unreliable", math.nan, diagnosis=why)
-    return Finding("wrong", math.inf, cause="not finite", diagnosis="it is not finite")
+    return Finding("wrong", math.inf, cause=Cause.NOT_FINITE, diagnosis="it is not finite")

@@ -7,13 +7,13 @@ unexplained are all that can be said.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import TypeAlias
+from collections.abc import Iterator, Sequence
 
 import torch
 
+from ..causes import Cause, Own
 from ..report import worst_index
-from .evidence import Cause, Evidence
+from .evidence import Evidence, Hypothesis, Said
 from .hypotheses.factors import named_factor
 from .hypotheses.known import nearest
 from .hypotheses.places import rearranged
@@ -21,35 +21,33 @@ from .hypotheses.placing import PLACING
 from .reading import READING
 from .sample_hypotheses import one_sample, rescaled_units, weighted_samples
 
-Hypothesis: TypeAlias = Callable[[Evidence], Iterator[Cause]]
 
-
-def diagnose(evidence: Evidence, hypotheses: Sequence[Hypothesis] | None = None) -> Cause:
+def diagnose(evidence: Evidence, hypotheses: Sequence[Hypothesis] | None = None) -> tuple[Cause | Own, str]:
     """The first cause that has a name, as (name, sentence); else what fits without one, or what single samples show."""
-    unnamed: list[Cause] = []
+    unnamed: list[str] = []
     for hypothesis in HYPOTHESES if hypotheses is None else hypotheses:
         if unnamed and hypothesis in OF_SAMPLES:
             break
-        for cause in hypothesis(evidence):
-            if cause[0]:
-                return cause
-            unnamed.append(cause)
-    return unnamed[0] if unnamed else next(_none(evidence))
+        for cause, sentence in hypothesis(evidence):
+            if cause:
+                return cause if isinstance(cause, Cause) else Own(cause), sentence
+            unnamed.append(sentence)
+    return Cause.NONE, unnamed[0] if unnamed else _none(evidence)
 
 
-def _not_finite(e: Evidence) -> Iterator[Cause]:
+def _not_finite(e: Evidence) -> Iterator[Said]:
     bad = ~e.g.isfinite()
     if bad.any():
         first = e.name(tuple(bad.nonzero()[0].tolist()))
-        yield "not finite", f"{int(bad.sum())} of {e.g.numel()} entries are NaN or infinite, the first at {first}"
+        yield Cause.NOT_FINITE, f"{int(bad.sum())} of {e.g.numel()} entries are NaN or infinite, the first at {first}"
 
 
-def _zero(e: Evidence) -> Iterator[Cause]:
+def _zero(e: Evidence) -> Iterator[Said]:
     if not e.g.any():
-        yield "zero", "it is 0: the leaf is detached from the value, or the function closes over another copy of it"
+        yield Cause.ZERO, "it is 0: the leaf is detached from the value, or the function closes over another copy of it"
 
 
-def _scaled(e: Evidence) -> Iterator[Cause]:
+def _scaled(e: Evidence) -> Iterator[Said]:
     c = e.factor
     if not e.fits(c * e.r):
         return
@@ -59,45 +57,45 @@ def _scaled(e: Evidence) -> Iterator[Cause]:
         return math.isclose(abs(c), x, rel_tol=max(1e-4, 2 * e.allowed))
 
     if near(1) and c < 0:
-        yield "sign", "it is the negative of the reference: a sign"
+        yield Cause.SIGN, "it is the negative of the reference: a sign"
     if near(2) or near(0.5):
         also = ", and N = 2" if 2 in e.counts else ""
-        yield "factor 2", f"{told}: a factor 2 {'too many' if near(2) else 'is missing'}{also}"
+        yield Cause.FACTOR_2, f"{told}: a factor 2 {'too many' if near(2) else 'is missing'}{also}"
     for n in [n for n in e.counts if n > 2 and (near(n) or near(1 / n))]:
         if e.g.ndim == 1 and e.alone and c > 0:
             what = "summed where they must be averaged" if near(n) else "averaged where they must be summed"
-            yield "bias reduction", f"{told}, with N = {n}: the samples are {what} in this leaf"
+            yield Cause.BIAS_REDUCTION, f"{told}, with N = {n}: the samples are {what} in this leaf"
         what = "a sum in place of a mean" if near(n) else "a mean in place of a sum, or twice"
-        yield "factor N", f"{told}, with N = {n}: {what}"
+        yield Cause.FACTOR_N, f"{told}, with N = {n}: {what}"
     yield from named_factor(e)
-    yield "", f"it is {c:.6g} times the reference; no hypothesis has that factor"
+    yield Cause.NONE, f"it is {c:.6g} times the reference; no hypothesis has that factor"
 
 
-def _some_entries(e: Evidence) -> Iterator[Cause]:
+def _some_entries(e: Evidence) -> Iterator[Said]:
     wrong = (e.g - e.r).abs() > max(1e-3 * (e.g - e.r).abs().max().item(), e.allowed * e.r.abs().max().item())
     index = wrong.nonzero()
     if e.g.numel() == 1 or not len(index):
         return
     first = tuple(index[0].tolist())
     if len(index) == 1:
-        yield "single entry", f"only {e.name(first)} is wrong: {e.g[first]:.9g} in place of {e.r[first]:.9g}"
-    for axis, name in enumerate(("row", "column")):
+        yield Cause.SINGLE_ENTRY, f"only {e.name(first)} is wrong: {e.g[first]:.9g} in place of {e.r[first]:.9g}"
+    for axis, (name, cause) in enumerate((("row", Cause.SINGLE_ROW), ("column", Cause.SINGLE_COLUMN))):
         if e.g.ndim == 2 and e.g.shape[axis] > 1 and len(index) > 1 and (index[:, axis] == first[axis]).all():
             line = e.g.select(axis, first[axis]), e.r.select(axis, first[axis])
             own = Evidence(*line, e.allowed, e.counts)
             told = diagnose(own)[1]
-            yield f"single {name}", f"only {name} {first[axis]} is wrong: there {told}"
+            yield cause, f"only {name} {first[axis]} is wrong: there {told}"
 
 
-def _transposed(e: Evidence) -> Iterator[Cause]:
+def _transposed(e: Evidence) -> Iterator[Said]:
     if e.r.ndim != 2 or 1 in e.r.shape:
         return
     for p in (e.r.mT, e.r.mT.reshape(e.r.shape), e.r.reshape(e.r.mT.shape).mT):
         if p.shape == e.g.shape and e.fits(p):
-            yield "transposed", "it is the transpose of the reference"
+            yield Cause.TRANSPOSED, "it is the transpose of the reference"
 
 
-def _permuted(e: Evidence) -> Iterator[Cause]:
+def _permuted(e: Evidence) -> Iterator[Said]:
     if e.g.numel() < 2:
         return
     order, reference_order = e.g.flatten().argsort(), e.r.flatten().argsort()
@@ -105,36 +103,36 @@ def _permuted(e: Evidence) -> Iterator[Cause]:
     p[order] = e.r.flatten()[reference_order]
     if e.fits(p.reshape(e.g.shape)):
         moved = int((order != reference_order).sum())
-        yield "permuted", f"it has the entries of the reference in other places: {moved} of {e.g.numel()} are permuted"
+        yield Cause.PERMUTED, f"it has the entries of the reference in other places: {moved} of {e.g.numel()} are permuted"
 
 
-def _predicted(e: Evidence) -> Iterator[Cause]:
+def _predicted(e: Evidence) -> Iterator[Said]:
     for cause, sentence, p in e.predictions():
         if p.shape == e.g.shape and e.fits(p):
             yield cause, sentence
 
 
-def _unsummed(e: Evidence) -> Iterator[Cause]:
+def _unsummed(e: Evidence) -> Iterator[Said]:
     if e.g.shape == e.r.shape:
         return
     shapes = f"its shape is {tuple(e.g.shape)} in place of {tuple(e.r.shape)}"
     if e.g.shape[1:] == e.r.shape and torch.allclose(e.g.sum(0), e.r, rtol=1e-5):
-        yield "bias reduction", f"{shapes}: it is not summed over the samples"
+        yield Cause.BIAS_REDUCTION, f"{shapes}: it is not summed over the samples"
     elif e.r.ndim == 2 and e.g.shape == e.r.mT.shape:
-        yield "transposed", f"{shapes}: it is transposed"
+        yield Cause.TRANSPOSED, f"{shapes}: it is transposed"
     else:
-        yield "shape", shapes
+        yield Cause.SHAPE, shapes
 
 
-def _one_bias(e: Evidence) -> Iterator[Cause]:
+def _one_bias(e: Evidence) -> Iterator[Said]:
     yield from (cause for cause in one_sample(e) if cause[0])
 
 
-def _none(e: Evidence) -> Iterator[Cause]:
+def _none(e: Evidence) -> str:
     c, worst = e.factor, worst_index(e.g, e.r)
     left = ((e.g - c * e.r).norm() / e.g.norm()).item()
     best = f"no hypothesis fits; the best factor, {c:.4g}, leaves {left:.0%} unexplained"
-    yield "", f"{best}. At {e.name(worst)} it is {e.g[worst]:.9g} in place of {e.r[worst]:.9g}{nearest(e)}"
+    return f"{best}. At {e.name(worst)} it is {e.g[worst]:.9g} in place of {e.r[worst]:.9g}{nearest(e)}"
 
 
 OF_SAMPLES: tuple[Hypothesis, ...] = (one_sample, weighted_samples, rescaled_units)

@@ -1,15 +1,16 @@
 """What a diagnosis has to go by: a wrong gradient, the right one, and whatever else is known of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from torch import Tensor
 
+from ..causes import Cause
 from ..report import at
 from .formula import Formula
 
-Cause: TypeAlias = tuple[str, str]  # the short name of the hypothesis, and the sentence
+Said: TypeAlias = tuple[Cause, str]  # what a hypothesis says: the name of the mistake, and the sentence
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Evidence:
     counts: tuple[int, ...] = (1,)
     alone: bool = False
     samples: tuple[Tensor, Tensor] | None = None
-    predictions: Callable[[], list[tuple[str, str, Tensor]]] = list
+    predictions: Callable[[], list[tuple[Cause, str, Tensor]]] = list
     name: Callable[[tuple[int, ...]], str] = at
     formula: Formula | None = None
 
@@ -42,3 +43,6 @@ class Evidence:
         """The c for which |g - c r| is least, <g, r> / <r, r>, or 0 where r is 0."""
         square = self.r.square().sum()
         return ((self.g * self.r).sum() / square).item() if square > 0 else 0.0
+
+
+Hypothesis: TypeAlias = Callable[[Evidence], Iterator[tuple[str, str]]]  # ours say what is Said, others' a name of their own

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import tree
+from ..causes import Cause
 from ..objectives import Composed
 from ..providers.doors import behind_door
 from ..providers.reverse import func_grad
@@ -47,7 +48,7 @@ def explain(surface: Surface, cases: list[Case]) -> tuple[list[Finding], Tensor 
             evidence = replace(evidence, name=partial(_name, case.entries, case.leaf.shape))
         if case.verdict.error < LIMITS.gross and surface.by_differences and surface.casts:
             sentence = "the function casts to less than float64 inside, so that its differences have as few digits"
-            findings[position] = replace(findings[position], cause="precision", diagnosis=sentence)
+            findings[position] = replace(findings[position], cause=Cause.PRECISION, diagnosis=sentence)
             continue
         cause, sentence = diagnose(evidence, surface.subject.hypotheses)
         findings[position] = replace(findings[position], cause=cause, diagnosis=sentence)
@@ -59,7 +60,7 @@ def explain(surface: Surface, cases: list[Case]) -> tuple[list[Finding], Tensor 
     return findings, matrix, remark
 
 
-def _of_leaf(predictions: Callable[[], list[Prediction]], position: int) -> list[tuple[str, str, Tensor]]:
+def _of_leaf(predictions: Callable[[], list[Prediction]], position: int) -> list[tuple[Cause, str, Tensor]]:
     return [(cause, sentence, grads[position]) for cause, sentence, grads in predictions()]
 
 

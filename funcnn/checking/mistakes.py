@@ -15,12 +15,13 @@ from typing import Any, TypeAlias
 from torch import Tensor
 
 from .. import tree
+from ..causes import Cause
 from ..layers.combine import chain
 from ..types import Params
 
 Forward: TypeAlias = Callable[[Params, Tensor], Tensor]
 Rule: TypeAlias = Callable[..., Any]  # the forward rule of a layer, with its residuals
-Prediction: TypeAlias = tuple[str, str, list[Tensor]]  # cause, sentence, and a gradient for every leaf
+Prediction: TypeAlias = tuple[Cause, str, list[Tensor]]  # cause, sentence, and a gradient for every leaf
 
 
 def predict(forward: Rule, params: Params, x: Tensor, gradient: Callable[[Forward], list[Tensor]]) -> list[Prediction]:
@@ -44,7 +45,7 @@ def _with(rule: Rule, position: int, mistaken: Forward) -> Forward:
     return forward
 
 
-def _mistakes(rule: Rule, params: Params, x: Tensor, y: Tensor) -> Iterator[tuple[str, str, Forward]]:
+def _mistakes(rule: Rule, params: Params, x: Tensor, y: Tensor) -> Iterator[tuple[Cause, str, Forward]]:
     def forward(params: Params, x: Tensor) -> Tensor:
         y: Tensor = rule(params, x)[0]
         return y
@@ -61,10 +62,14 @@ def _mistakes(rule: Rule, params: Params, x: Tensor, y: Tensor) -> Iterator[tupl
     if x.shape != y.shape:
         return
     if isinstance(params, dict) and "w" in params:
-        yield "transposed", "dX = dY W in place of dY W^T", straight
+        yield Cause.TRANSPOSED, "dX = dY W in place of dY W^T", straight
     elif not tree.leaves(params):
-        yield "activation derivative", "the derivative of the activation is missing", missing
-        yield "activation derivative", "the derivative of the activation is taken at its output, not at its input", elsewhere
+        yield Cause.ACTIVATION_DERIVATIVE, "the derivative of the activation is missing", missing
+        yield (
+            Cause.ACTIVATION_DERIVATIVE,
+            "the derivative of the activation is taken at its output, not at its input",
+            elsewhere,
+        )
 
 
 def _swap(value: Tensor, s: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from typing import Any
 from torch import Tensor
 
 from .. import tree
+from ..causes import Cause
 from ..providers.differences import finite_difference
 from ..providers.reverse import func_grad
 from ..types import Layer, Objective
@@ -22,7 +23,7 @@ def rule_predictions(forward: Any, contraction: Contraction, surface: Surface) -
     uniform = Objective(lambda params, batch: contraction.outputs(params)[0].sum())
     ones = tree.leaves(finite_difference(uniform)(surface.params, ())[1])
     found: list[Prediction] = [
-        ("upstream", f"the cotangent is taken to be {what}", [factor * leaf for leaf in ones])
+        (Cause.UPSTREAM, f"the cotangent is taken to be {what}", [factor * leaf for leaf in ones])
         for what, factor in (("1", 1.0), ("its first entry", u.flatten()[0]), ("its mean", u.mean()))
     ]
     if isinstance(forward, Layer):
@@ -35,16 +36,16 @@ def rule_predictions(forward: Any, contraction: Contraction, surface: Surface) -
 
         return predict(forward.forward, params, x, gradient) + found
     if len(surface.leaves) == 2 and surface.leaves[0].shape == surface.leaves[1].shape:
-        found.append(("permuted", "the gradients of the two inputs are exchanged", surface.gradients[::-1]))
+        found.append((Cause.PERMUTED, "the gradients of the two inputs are exchanged", surface.gradients[::-1]))
     found += _transposed_inputs(surface)
     if len(surface.leaves) == 1 and surface.leaves[0].shape == u.shape:
         value = finite_difference(Objective(surface.reference.value))
         at_output = attempt(value, contraction.outputs(surface.params), ())  # y may lie outside the domain of f
         elsewhere = "the derivative is taken at the output, not at the input"
         missing = "the derivative is missing: the cotangent comes out as it went in"
-        found.append(("activation derivative", missing, [u]))
+        found.append((Cause.ACTIVATION_DERIVATIVE, missing, [u]))
         if at_output is not None:
-            found.append(("activation derivative", elsewhere, tree.leaves(at_output[1])))
+            found.append((Cause.ACTIVATION_DERIVATIVE, elsewhere, tree.leaves(at_output[1])))
     return found
 
 
@@ -57,5 +58,5 @@ def _transposed_inputs(surface: Surface) -> list[Prediction]:
             grads = attempt(finite_difference(Objective(surface.reference.value)), turned, ())
             if grads is not None:
                 sentence = f"{surface.subject.paths[position]} is used in place of its transpose"
-                found.append(("transposed", sentence, tree.leaves(grads[1])))
+                found.append((Cause.TRANSPOSED, sentence, tree.leaves(grads[1])))
     return found

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .. import tree
+from ..causes import Cause
 from ..errors import InputError, called, check_pair, describe
 from ..report import Finding
 from ..types import Layer, Loss, Tree
@@ -188,7 +189,7 @@ def _taped(function: Callable[..., Any], inputs: tuple[Tree, ...]) -> Rule:
             finding = untouched(lambda *u: pulled(y, own, u, keep=True), *u, names=_cotangents(u))[1]
         if finding.verdict == "ok" and not same_bits(before, [leaf if leaf is None else leaf.detach() for leaf in own]):
             sentence = "the backward writes into the inputs: who passed them in has other numbers now"
-            return Finding("wrong", math.inf, cause="mutation", diagnosis=sentence)
+            return Finding("wrong", math.inf, cause=Cause.MUTATION, diagnosis=sentence)
         return finding
 
     def follows(operands: Operands, u: list[Tensor], own: list[int], v: list[Tensor]) -> Sequence[Tensor | None]:

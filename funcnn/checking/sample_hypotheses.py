@@ -7,10 +7,11 @@ from collections.abc import Iterator
 
 import torch
 
-from .evidence import Cause, Evidence
+from ..causes import Cause
+from .evidence import Evidence, Said
 
 
-def weighted_samples(e: Evidence) -> Iterator[Cause]:
+def weighted_samples(e: Evidence) -> Iterator[Said]:
     """Each sample's gradient is right but for a factor of its own, such as 0 for those that are left out."""
     if e.samples is None or len(e.samples[0]) < 2:
         return
@@ -21,20 +22,20 @@ def weighted_samples(e: Evidence) -> Iterator[Cause]:
         wrong = ((weights - 1).abs() > 1e-3) & (squares > 0)
         listed, share = ", ".join(map(str, wrong.nonzero()[:8, 0].tolist())), weights[wrong]
         if len(share):
-            yield "", f"samples {listed} count {share.min():.3g} to {share.max():.3g} times, where each counts once"
+            yield Cause.NONE, f"samples {listed} count {share.min():.3g} to {share.max():.3g} times, where each counts once"
 
 
-def one_sample(e: Evidence) -> Iterator[Cause]:
+def one_sample(e: Evidence) -> Iterator[Said]:
     """The whole is one sample's gradient."""
     if e.samples is None or len(e.samples[0]) < 2:
         return
     for n, r in enumerate(e.samples[1]):
         if r.any() and e.fits(Evidence(e.g, r, e.allowed).factor * r):
-            cause = "bias reduction" if e.g.ndim == 1 else ""
+            cause = Cause.BIAS_REDUCTION if e.g.ndim == 1 else Cause.NONE
             yield cause, f"it is that of sample {n} alone: the others are left out, not summed"
 
 
-def rescaled_units(e: Evidence) -> Iterator[Cause]:
+def rescaled_units(e: Evidence) -> Iterator[Said]:
     """X^T dY with X right and every dY_nh scaled by a positive number of its own, as a derivative of an activation is."""
     if e.samples is None or e.g.ndim != 2 or e.g.shape[0] < 2:
         return
@@ -48,7 +49,7 @@ def rescaled_units(e: Evidence) -> Iterator[Cause]:
     if (g - explained).norm() <= 1e-3 * (g - r).norm() and (dy * right >= 0).all():
         ratios = (dy / right)[right != 0]
         yield (
-            "activation derivative",
+            Cause.ACTIVATION_DERIVATIVE,
             f"sample by sample and unit by unit it is {ratios.min():.3g} to {ratios.max():.3g} times the reference, "
             "as if the derivative of an activation were missing, or taken somewhere else",
         )

@@ -10,7 +10,7 @@ from .. import tree
 from ..errors import InputError, called, check_pair, check_value, describe, is_dense
 from ..report import at
 from ..types import Batch, Params, StepFn, Tree
-from .diagnosis import Hypothesis
+from .evidence import Hypothesis
 from .formula import Formula
 from .mistakes import Prediction
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .. import kernels, tree
+from ..causes import Cause
 from ..report import Finding, Verdict, relative_error
 from ..types import Tree
 from .thresholds import LIMITS
@@ -74,7 +75,7 @@ def untouched(call: Callable[..., Any], *arguments: Tree, names: tuple[str, ...]
         if not same_bits(x, y)
     ]
     sentence = f"the call writes into {', '.join(changed)}: who passed it in has other numbers now"
-    return result, Finding("wrong", math.inf, cause="mutation", diagnosis=sentence)
+    return result, Finding("wrong", math.inf, cause=Cause.MUTATION, diagnosis=sentence)
 
 
 def repeated(first: list[Tensor], second: list[Tensor], allowed: float, nondeterminism: float = 0.0) -> Finding:
@@ -86,7 +87,7 @@ def repeated(first: list[Tensor], second: list[Tensor], allowed: float, nondeter
     least = max(allowed / 10, order, nondeterminism)
     sentence = f"two calls at the same point differ by {spread:.1e} of a leaf: the function is not deterministic"
     verdict: Verdict = "ok" if spread <= least else "unreliable"
-    return Finding(verdict, spread, least, cause="nondeterministic", diagnosis=sentence)
+    return Finding(verdict, spread, least, cause=Cause.NONDETERMINISTIC, diagnosis=sentence)
 
 
 def same_value(value: Tensor, own: Tensor, reference: Tensor, moved: Tensor, tolerance: float) -> Finding:
@@ -107,9 +108,9 @@ def same_value(value: Tensor, own: Tensor, reference: Tensor, moved: Tensor, tol
     for name, other, allowed, verdict, why in others:
         w = other.double().item()
         if not (math.isfinite(v) and math.isfinite(w)):
-            return Finding("wrong", math.inf, allowed, cause="not finite", diagnosis=f"it is {v:g}, and {name} {w:g}")
+            return Finding("wrong", math.inf, allowed, cause=Cause.NOT_FINITE, diagnosis=f"it is {v:g}, and {name} {w:g}")
         error = abs(v - w) / max(abs(v), abs(w), eps)
         if error > allowed:
             sentence = f"with the gradient it is {v:.9g}, but {name} {w:.9g}: {why}"
-            return Finding(verdict, error, allowed, cause="value", diagnosis=sentence)
+            return Finding(verdict, error, allowed, cause=Cause.VALUE, diagnosis=sentence)
     return Finding("ok", 0.0, finer)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .. import kernels, tree
+from ..causes import Cause
 from ..errors import InputError, check_number, check_seed, describe
 from ..providers.reverse import autograd
 from ..report import Finding, Report
@@ -21,15 +22,16 @@ from ..types import Layer, Loss, Objective, StepFn, Tree
 from .attacks import adjoint, attacks, refused, second_derivative
 from .check import elsewhere, examine
 from .contraction import Contraction, Leaves, RaisedError, real
-from .diagnosis import HYPOTHESES, Hypothesis
+from .diagnosis import HYPOTHESES
 from .elsewhere import nearby
+from .evidence import Hypothesis
 from .rule_predictions import rule_predictions
 from .rules import Rule, floats, lifted, takes_two
 from .subject import Subject, check_finite, check_visible
 from .thresholds import LIMITS
 from .trials import attempt
 
-TOLD = ("not finite", "precision")  # causes of which everything else follows
+TOLD = (Cause.NOT_FINITE, Cause.PRECISION)  # causes of which everything else follows
 UNLIKE = 0x9E3779B97F4A7C15  # the inputs may have been drawn with the very same seed
 
 
@@ -132,7 +134,7 @@ def _reported(asked: Asked, contraction: Contraction, counts: tuple[int, ...], g
     leaves = report.leaves | _without_gradient(contraction)
     u = contraction.u
     trials = dict(report.trials)
-    if known is not None and trials["value"].cause == "value":  # a gradient may be another's on purpose
+    if known is not None and trials["value"].cause == Cause.VALUE:  # a gradient may be another's on purpose
         trials["value"] = replace(trials["value"], verdict="ok")
     trials |= {"untouched upstream": contraction.rule.hands_off(contraction.operands, u)}
     findings = report.leaves.values()
@@ -210,5 +212,5 @@ def _without_gradient(contraction: Contraction) -> dict[str, Finding]:
         if None in y or all(torch.equal(a, b) for a, b in zip(*y, strict=True)):
             continue
         sentence = "the rule gives None, no gradient, and moving it moves y; say so if it is a constant: constants=(...)"
-        found[contraction.paths[i]] = Finding("wrong", 1.0, cause="zero", diagnosis=sentence)
+        found[contraction.paths[i]] = Finding("wrong", 1.0, cause=Cause.ZERO, diagnosis=sentence)
     return found

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from .. import tree
+from ..causes import Cause
 from ..errors import InputError, check_batch, check_params, check_seed, describe
 from ..report import Finding, Report, at, relative_error, worst_index
 from ..types import Layer, Params, Residuals
@@ -64,20 +65,23 @@ def _judged(title: str, claim: Callable[[], Iterator[tuple[str, Tensor, Tensor]]
         for suffix, claimed, defined in claim():
             yield title + suffix, _compared(claimed, defined)
     except Exception as error:  # whatever a claim raises is what is wrong with it
-        yield title, Finding("wrong", float("inf"), cause="raises", diagnosis=f"it raises {type(error).__name__}: {error}")
+        yield (
+            title,
+            Finding("wrong", float("inf"), cause=Cause.RAISES, diagnosis=f"it raises {type(error).__name__}: {error}"),
+        )
 
 
 def _compared(claimed: Tensor, defined: Tensor) -> Finding:
     allowed = ROUNDINGS * torch.finfo(defined.dtype).eps
     if claimed.shape != defined.shape:
         sentence = f"the claim has shape {tuple(claimed.shape)}, its definition {tuple(defined.shape)}"
-        return Finding("wrong", float("inf"), allowed, cause="shape", diagnosis=sentence)
+        return Finding("wrong", float("inf"), allowed, cause=Cause.SHAPE, diagnosis=sentence)
     error = relative_error(claimed.double(), defined.double())
     if error <= allowed:
         return Finding("ok", error, allowed)
     worst = worst_index(claimed, defined)
     sentence = f"at {at(worst)} the claim gives {claimed[worst]:.9g} and its definition {defined[worst]:.9g}"
-    return Finding("wrong", error, allowed, worst, cause="claim", diagnosis=sentence)
+    return Finding("wrong", error, allowed, worst, cause=Cause.CLAIM, diagnosis=sentence)
 
 
 def _of_forward(root: str, forward: Any, params: Params, x: Tensor, generator: torch.Generator) -> Iterator[Claim]:

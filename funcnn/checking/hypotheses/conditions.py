@@ -6,25 +6,26 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ..evidence import Cause, Evidence
+from ...causes import Cause
+from ..evidence import Evidence, Said
 from .known import LARGE, known, wrong
 from .words import times
 
 CHANCE = 200  # ways to choose the wrong entries, for each condition that is tried
 
 
-def masked(e: Evidence) -> Iterator[Cause]:
+def masked(e: Evidence) -> Iterator[Said]:
     """Where an input of labels, or of zeros and ones, has one value; or on one side of a diagonal."""
     yield from _diagonals(e)
     yield from _where(e, discrete=True)
 
 
-def branched(e: Evidence) -> Iterator[Cause]:
+def branched(e: Evidence) -> Iterator[Said]:
     """Beyond a threshold of an input, of y or of u, at their zeros, or where entries tie."""
     yield from _where(e, discrete=False)
 
 
-def _where(e: Evidence, discrete: bool) -> Iterator[Cause]:
+def _where(e: Evidence, discrete: bool) -> Iterator[Said]:
     if e.g.shape != e.r.shape or e.g.numel() > LARGE:
         return
     seen, visible = wrong(e), (e.g != 0) | (e.r != 0)
@@ -47,7 +48,7 @@ def _where(e: Evidence, discrete: bool) -> Iterator[Cause]:
         yield from _ties(e, seen, visible)
 
 
-def _diagonals(e: Evidence) -> Iterator[Cause]:
+def _diagonals(e: Evidence) -> Iterator[Said]:
     if e.g.ndim < 2 or e.g.shape != e.r.shape or e.g.shape[-1] != e.g.shape[-2] or e.g.shape[-1] < 3:
         return
     seen, visible = wrong(e), (e.g != 0) | (e.r != 0)
@@ -61,7 +62,7 @@ def _diagonals(e: Evidence) -> Iterator[Cause]:
         ("on and above the diagonal", i[:, None] <= i),
     ):
         if seen.any() and (visible & ~seen).any() and (seen == (holds & visible)).all():
-            yield "triangle", f"it is wrong only {words}, and there everywhere{_there(e, seen, known(e).fields)}"
+            yield Cause.TRIANGLE, f"it is wrong only {words}, and there everywhere{_there(e, seen, known(e).fields)}"
 
 
 def _broadcast(x: Tensor, shape: torch.Size) -> list[Tensor]:
@@ -83,16 +84,16 @@ def _collapsed(v: Tensor, mask: Tensor) -> Tensor:
     return (mask.sum(axes, keepdim=True) > 0 if axes else mask).reshape(aligned.shape)
 
 
-def _conditions(name: str, v: Tensor, bad: Tensor, good: Tensor, plain: bool) -> Iterator[Cause]:
+def _conditions(name: str, v: Tensor, bad: Tensor, good: Tensor, plain: bool) -> Iterator[Said]:
     inside, outside = v[bad], v[good]
     if plain:
         if (inside == inside[0]).all() and (outside != inside[0]).all():
             binary = bool(((v == 0) | (v == 1)).all())
             value = f"{inside[0].item():g}"
-            yield "mask" if binary else "branch", f"{name} is {value}" + (", under the mask" if binary else "")
+            yield Cause.MASK if binary else Cause.BRANCH, f"{name} is {value}" + (", under the mask" if binary else "")
         return
     if not inside.any() and outside.all():
-        yield "branch", f"{name} is 0"
+        yield Cause.BRANCH, f"{name} is 0"
     for sign, words, a, b in (
         (">", name, inside, outside),
         ("<", name, inside, outside),
@@ -101,7 +102,7 @@ def _conditions(name: str, v: Tensor, bad: Tensor, good: Tensor, plain: bool) ->
     ):
         low, high = (b.max(), a.min()) if sign == ">" else (a.max(), b.min())
         if low < high:
-            yield "branch", f"{words} {sign} {_plain(low.item(), high.item())}, a region or branch of its own"
+            yield Cause.BRANCH, f"{words} {sign} {_plain(low.item(), high.item())}, a region or branch of its own"
 
 
 def _plain(low: float, high: float) -> str:
@@ -115,14 +116,14 @@ def _plain(low: float, high: float) -> str:
     return f"{(low + high) / 2:.9g}"
 
 
-def _ties(e: Evidence, seen: Tensor, visible: Tensor) -> Iterator[Cause]:
+def _ties(e: Evidence, seen: Tensor, visible: Tensor) -> Iterator[Said]:
     if e.formula is None or e.formula.x.numel() > 10_000:
         return
     x = e.formula.x
     for axis, n in enumerate(x.shape):
         ties = (x.unsqueeze(axis) == x.unsqueeze(axis + 1)).sum(axis) > 1
         if n > 1 and ties.any() and (ties | ~seen).all() and (seen | ~ties | ~visible).all():
-            yield "ties", f"it is wrong only where entries tie along axis {axis}{_there(e, seen, known(e).fields)}"
+            yield Cause.TIES, f"it is wrong only where entries tie along axis {axis}{_there(e, seen, known(e).fields)}"
 
 
 def _there(e: Evidence, seen: Tensor, fields: list[tuple[str, Tensor]]) -> str:

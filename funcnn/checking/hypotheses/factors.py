@@ -6,7 +6,8 @@ from itertools import combinations_with_replacement
 
 from torch import Tensor
 
-from ..evidence import Cause, Evidence
+from ...causes import Cause
+from ..evidence import Evidence, Said
 from .known import Guess, known, told, wrong
 
 CONSTANTS = {
@@ -22,7 +23,7 @@ CONSTANTS = {
 }
 
 
-def named_factor(e: Evidence) -> Iterator[Cause]:
+def named_factor(e: Evidence) -> Iterator[Said]:
     """It is c r, where c is a size, a root or quotient of sizes, or a constant of calculus."""
     c = e.factor
     if e.formula is None or not c or e.allowed > 1e-4 or not e.fits(c * e.r):
@@ -32,7 +33,7 @@ def named_factor(e: Evidence) -> Iterator[Cause]:
             if math.isclose(abs(c), x, rel_tol=max(1e-6, 2 * e.allowed)):
                 sign = "minus " if c < 0 else ""
                 yield (
-                    "factor",
+                    Cause.FACTOR,
                     f"it is {c:.6g} times the reference: {sign}a factor {name} too many, or its inverse is missing{what}",
                 )
 
@@ -87,7 +88,7 @@ def _slope(e: Evidence) -> float:
     return sizes[0].item() if (sizes - sizes[0]).abs().max() <= 1e-9 * sizes[0] and abs(sizes[0] - 1) > 1e-6 else 0.0
 
 
-def reshaped_values(e: Evidence) -> Iterator[Cause]:
+def reshaped_values(e: Evidence) -> Iterator[Said]:
     """A function of r, entry by entry."""
     r = e.r
     named = [
@@ -99,15 +100,15 @@ def reshaped_values(e: Evidence) -> Iterator[Cause]:
         ("0 where that is negative", r.clamp(min=0)),
         ("0 where that is positive", r.clamp(max=0)),
     ]
-    yield from told(e, (Guess("values", f"it is the reference, {words}", p) for words, p in named))
+    yield from told(e, (Guess(Cause.VALUES, f"it is the reference, {words}", p) for words, p in named))
     if e.formula is not None and e.formula.u[0].shape == r.shape:
         sentence = (
             "it is the cotangent less the reference: p and its complement 1 - p are exchanged, of a mask, a branch or a gate"
         )
-        yield from told(e, [Guess("complement", sentence, e.formula.u[0] - r)])
+        yield from told(e, [Guess(Cause.COMPLEMENT, sentence, e.formula.u[0] - r)])
 
 
-def exchanged(e: Evidence) -> Iterator[Cause]:
+def exchanged(e: Evidence) -> Iterator[Said]:
     """The right gradient of another input, which has this one's in turn, perhaps with a factor."""
     for other, sentence, p in _others(e):
         if e.formula is not None:
@@ -117,12 +118,12 @@ def exchanged(e: Evidence) -> Iterator[Cause]:
             own = known(e).r.reshape(theirs.shape) if theirs.numel() == e.r.numel() else theirs
             c = Evidence(theirs, own, e.allowed).factor
             if (theirs - c * own).norm() <= 1e-3 * theirs.norm():
-                yield from told(e, [Guess("exchanged", f"{sentence}: the two are exchanged", p, True)])
+                yield from told(e, [Guess(Cause.EXCHANGED, f"{sentence}: the two are exchanged", p, True)])
 
 
-def copied(e: Evidence) -> Iterator[Cause]:
+def copied(e: Evidence) -> Iterator[Said]:
     """The right gradient of another input, which has it as well."""
-    yield from told(e, (Guess("", f"{sentence}, not its own", p, True) for _, sentence, p in _others(e)))
+    yield from told(e, (Guess(Cause.NONE, f"{sentence}, not its own", p, True) for _, sentence, p in _others(e)))
 
 
 def _others(e: Evidence) -> Iterator[tuple[int, str, Tensor]]:
@@ -138,7 +139,7 @@ def _others(e: Evidence) -> Iterator[tuple[int, str, Tensor]]:
                 yield e.formula.names.index(name), f"it is {c:.6g} times the gradient of {name}", c * p
 
 
-def symmetric(e: Evidence) -> Iterator[Cause]:
+def symmetric(e: Evidence) -> Iterator[Said]:
     """<g, S> = <r, S> for every symmetric S: the right gradient, if the matrix is only ever moved as a symmetric one."""
     if e.formula is None or e.g.shape != e.r.shape or e.g.ndim < 2 or e.g.shape[-1] != e.g.shape[-2] or e.g.shape[-1] < 2:
         return
@@ -162,7 +163,7 @@ def symmetric(e: Evidence) -> Iterator[Cause]:
     )
     reads = ", of which the function reads one triangle" if one_sided else ""
     yield (
-        "symmetric",
+        Cause.SYMMETRIC,
         f"it is right where the matrix is moved as a symmetric one, <g, S> = <r, S> for symmetric S{reads}: a convention "
         f"for functions of symmetric matrices; it is {form}, the reference {'triangular' if one_sided else 'of any matrix'}",
     )

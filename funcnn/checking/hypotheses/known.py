@@ -9,7 +9,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from ..evidence import Cause, Evidence
+from ...causes import Cause
+from ..evidence import Evidence, Said
 from .recording import Recorded
 
 LARGE = 100_000  # entries, beyond which only what is cheap is tried
@@ -19,7 +20,7 @@ SEEN = 3  # entries that must be wrong before anything is read from them
 class Guess(NamedTuple):
     """A prediction of g, with what it says if it is right."""
 
-    cause: str
+    cause: Cause
     sentence: str
     p: Tensor
     fitted: bool = False  # to g, so that it is no news if it comes near
@@ -109,7 +110,7 @@ def known(e: Evidence) -> Known:
     return _KNOWN[e]
 
 
-def told(e: Evidence, guesses: Iterable[Guess]) -> Iterator[Cause]:
+def told(e: Evidence, guesses: Iterable[Guess]) -> Iterator[Said]:
     """The guesses that explain g. Of the others the distance |g - p| / |g| is kept."""
     if (e.g - e.r).count_nonzero() < SEEN or wrong(e).count_nonzero() < SEEN:
         return

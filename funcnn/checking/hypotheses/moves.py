@@ -8,18 +8,20 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ...causes import Cause
+
 
 class Move(NamedTuple):
     """T, the words that follow "x", and the name of such a mistake; "permuted" and "transposed" only change the order."""
 
     words: str
     to: Callable[[Tensor], Tensor]
-    cause: str = "permuted"
+    cause: Cause = Cause.PERMUTED
 
     @property
     def permutes(self) -> bool:
         """Whether all entries are kept."""
-        return self.cause in ("permuted", "transposed")
+        return self.cause in (Cause.PERMUTED, Cause.TRANSPOSED)
 
 
 def moves(shape: torch.Size) -> Iterator[Move]:
@@ -39,10 +41,10 @@ def _along(axis: int, n: int) -> Iterator[Move]:
     for k in [1, -1] if n > 2 else []:
         way = "on" if k > 0 else "back"
         yield Move(f"rolled {way} by one along axis {axis}", partial(torch.roll, shifts=k, dims=axis))
-        yield Move(f"shifted {way} by one along axis {axis}, 0 coming in", partial(_shifted, k=k, axis=axis), "shifted")
+        yield Move(f"shifted {way} by one along axis {axis}, 0 coming in", partial(_shifted, k=k, axis=axis), Cause.SHIFTED)
         edge = "first" if k > 0 else "last"
         words = f"shifted {way} by one along axis {axis}, its {edge} repeated"
-        yield Move(words, partial(_shifted, k=k, axis=axis, repeat=True), "shifted")
+        yield Move(words, partial(_shifted, k=k, axis=axis, repeat=True), Cause.SHIFTED)
     for parts in (2, 3, 4):
         for i, j in combinations(range(parts), 2) if n % parts == 0 else ():
             named = "halves" if parts == 2 else f"parts {i} and {j} of {parts}"
@@ -59,26 +61,28 @@ def _along(axis: int, n: int) -> Iterator[Move]:
         yield Move(f"rolled on by {k} along axis {axis}", partial(torch.roll, shifts=k, dims=axis))
     for k in (2, -2, 3, -3) if n > 4 else ():
         words = f"shifted {'on' if k > 0 else 'back'} by {abs(k)} along axis {axis}, 0 coming in"
-        yield Move(words, partial(_shifted, k=k, axis=axis), "shifted")
+        yield Move(words, partial(_shifted, k=k, axis=axis), Cause.SHIFTED)
 
 
 def _exchanged(shape: torch.Size, a: int, b: int) -> Iterator[Move]:
     words = f"transposed in axes {a} and {b}"
     if shape[a] == shape[b]:
-        yield Move(words, partial(torch.transpose, dim0=a, dim1=b), "transposed")
+        yield Move(words, partial(torch.transpose, dim0=a, dim1=b), Cause.TRANSPOSED)
     else:
-        yield Move(f"{words} and reshaped back", lambda x: x.transpose(a, b).reshape(shape), "transposed")
+        yield Move(f"{words} and reshaped back", lambda x: x.transpose(a, b).reshape(shape), Cause.TRANSPOSED)
         other = [*shape]
         other[a], other[b] = other[b], other[a]
-        yield Move(f"reshaped and transposed in axes {a} and {b}", lambda x: x.reshape(other).transpose(a, b), "transposed")
+        yield Move(
+            f"reshaped and transposed in axes {a} and {b}", lambda x: x.reshape(other).transpose(a, b), Cause.TRANSPOSED
+        )
 
 
 def _spread(axis: int, n: int) -> Iterator[Move]:
     for k, name in ((0, "first"), (n - 1, "last")):
-        yield Move(f"its {name} along axis {axis} in place of every one", partial(_one, axis=axis, k=k), "broadcast")
-        yield Move(f"all of it summed into the {name} along axis {axis}", partial(_only, axis=axis, k=k), "gathered")
-    yield Move(f"its sum over axis {axis} in place of every one", partial(_total, axis=axis), "broadcast")
-    yield Move(f"its mean over axis {axis} in place of every one", lambda x: _total(x, axis) / n, "broadcast")
+        yield Move(f"its {name} along axis {axis} in place of every one", partial(_one, axis=axis, k=k), Cause.BROADCAST)
+        yield Move(f"all of it summed into the {name} along axis {axis}", partial(_only, axis=axis, k=k), Cause.GATHERED)
+    yield Move(f"its sum over axis {axis} in place of every one", partial(_total, axis=axis), Cause.BROADCAST)
+    yield Move(f"its mean over axis {axis} in place of every one", lambda x: _total(x, axis) / n, Cause.BROADCAST)
 
 
 def _one(x: Tensor, axis: int, k: int) -> Tensor:

@@ -7,7 +7,8 @@ from itertools import combinations, zip_longest
 import torch
 from torch import Tensor
 
-from ..evidence import Cause, Evidence
+from ...causes import Cause
+from ..evidence import Evidence, Said
 from .known import LARGE, Guess, known, told
 from .moves import Move, moves
 from .recording import Recorded
@@ -15,14 +16,14 @@ from .recording import Recorded
 MANY, TRIES = 60, 16  # pullbacks at the point, and points elsewhere, that are computed
 
 
-def rearranged(e: Evidence) -> Iterator[Cause]:
+def rearranged(e: Evidence) -> Iterator[Said]:
     """The reference in another order that has a name."""
     if e.g.shape == e.r.shape and e.g.numel() <= LARGE:
         order = (move for move in moves(e.r.shape) if move.permutes)
         yield from told(e, (Guess(m.cause, f"it is the reference {m.words}", m.to(e.r)) for m in order))
 
 
-def placed(e: Evidence) -> Iterator[Cause]:
+def placed(e: Evidence) -> Iterator[Said]:
     """The reference in other places: shifted, spread, or carried to an index of another axis."""
     if e.g.shape != e.r.shape or e.g.numel() > LARGE:
         return
@@ -51,15 +52,15 @@ def _scattered(r: Tensor) -> Iterator[Guess]:
                 if (to[:, a] < r.shape[a]).all():
                     for adds in (True, False):
                         p = torch.zeros_like(r).index_put(tuple(to.T), values, accumulate=adds)
-                        yield Guess("axis", f"{words}{where}{'' if adds else ', and the last write wins'}", p)
+                        yield Guess(Cause.AXIS, f"{words}{where}{'' if adds else ', and the last write wins'}", p)
             lines = torch.zeros_like(r).movedim((b, a), (0, 1))
             rest = [axis for axis in range(r.ndim) if axis not in (a, b)]
             for i, value in zip(index.tolist(), values, strict=True):
                 lines[(i[a], slice(None), *(i[axis] for axis in rest))] = value
-            yield Guess("axis", f"{words}, and everywhere along the other: broadcast", lines.movedim((0, 1), (b, a)))
+            yield Guess(Cause.AXIS, f"{words}, and everywhere along the other: broadcast", lines.movedim((0, 1), (b, a)))
 
 
-def upstream_moved(e: Evidence) -> Iterator[Cause]:
+def upstream_moved(e: Evidence) -> Iterator[Said]:
     """What the right pullback makes of a moved cotangent."""
     at = known(e)
     if e.formula is None or at.recorded is None or not e.formula.u[0].ndim:
@@ -69,7 +70,7 @@ def upstream_moved(e: Evidence) -> Iterator[Cause]:
     yield from told(e, (Guess(m.cause, f"it is what the cotangent gives {m.words}", at.pull(m.to(u))) for m in few))
 
 
-def slopes_moved(e: Evidence) -> Iterator[Cause]:
+def slopes_moved(e: Evidence) -> Iterator[Said]:
     """u_i f'(x_j) in place of u_i f'(x_i), where every entry of y depends on its own of x alone."""
     if elementwise(e) and e.formula is not None:
         u = e.formula.u[0]
@@ -89,7 +90,7 @@ def elementwise(e: Evidence) -> bool:
     return bool(u.all() and (known(e).pull(signs * u) - signs * e.r).norm() <= 1e-9 * e.r.norm())
 
 
-def other_way(e: Evidence) -> Iterator[Cause]:
+def other_way(e: Evidence) -> Iterator[Said]:
     """T^-1 J(T x)^T T u: the rule of the function along another axis, or in the other direction."""
     formula = e.formula
     if formula is None or known(e).recorded is None or e.g.numel() > LARGE // 10:
@@ -106,24 +107,26 @@ def other_way(e: Evidence) -> Iterator[Cause]:
         for move in moves(x.shape):
             if "halves" in move.words and u.shape != x.shape:
                 for p in _elsewhere(e, [move.to(y) if y is x else y for y in formula.leaves], u):
-                    yield Guess("exchanged", f"{formula.names[formula.position]} is taken {move.words}", move.to(p))
+                    yield Guess(Cause.EXCHANGED, f"{formula.names[formula.position]} is taken {move.words}", move.to(p))
         for move in turned if u.ndim >= x.ndim and u.shape[: x.ndim] == x.shape else []:
             for p in _elsewhere(e, [move.to(y) if y.ndim == x.ndim else y for y in formula.leaves], move.to(u)):
-                yield Guess("direction" if "direction" in move.words else "axis", f"the rule runs {move.words}", move.to(p))
+                yield Guess(
+                    Cause.DIRECTION if "direction" in move.words else Cause.AXIS, f"the rule runs {move.words}", move.to(p)
+                )
 
     yield from told(e, guesses())
 
 
-def not_transposed(e: Evidence) -> Iterator[Cause]:
+def not_transposed(e: Evidence) -> Iterator[Said]:
     """J u in place of J^T u."""
     jacobian = known(e).jacobian
     if jacobian is not None and e.formula is not None and len(jacobian) == e.g.numel():
         p = (jacobian.reshape(len(jacobian), -1) @ e.formula.u[0].flatten()).reshape(e.g.shape)
         sentence = "it is J u, not J^T u: what the function does is done again, where its transpose is needed"
-        yield from told(e, [Guess("transposed", sentence, p)])
+        yield from told(e, [Guess(Cause.TRANSPOSED, sentence, p)])
 
 
-def inputs_moved(e: Evidence) -> Iterator[Cause]:
+def inputs_moved(e: Evidence) -> Iterator[Said]:
     """J(.., T x_i, ..)^T u: one of the inputs is read in another place."""
     formula = e.formula
     if formula is None or known(e).recorded is None or e.g.numel() > LARGE // 10:
@@ -144,25 +147,25 @@ def inputs_moved(e: Evidence) -> Iterator[Cause]:
     )
 
 
-def inputs_replaced(e: Evidence) -> Iterator[Cause]:
+def inputs_replaced(e: Evidence) -> Iterator[Said]:
     """J(.., c, ..)^T u: another input, or a constant, stands for x_i."""
     formula = e.formula
     if formula is None or known(e).recorded is None or e.g.numel() > LARGE // 10:
         return
     inputs = [*zip(formula.names, formula.leaves, strict=True), *formula.rest]
-    tried: list[tuple[str, str, str, Tensor]] = []
+    tried: list[tuple[Cause, str, str, Tensor]] = []
     for name, x in inputs:
         real = x.is_floating_point()
         binary = real and bool(((x == 0) | (x == 1)).all()) or x.dtype == torch.bool
         if real or binary:
-            cause, what = ("mask", "the mask is left out") if binary else ("left out", f"{name} is left out")
+            cause, what = (Cause.MASK, "the mask is left out") if binary else (Cause.LEFT_OUT, f"{name} is left out")
             tried.append((cause, name, f"1 throughout: {what}", torch.ones_like(x)))
         if binary:
-            tried.append(("mask", name, "its complement", ~x if x.dtype == torch.bool else 1 - x))
+            tried.append((Cause.MASK, name, "its complement", ~x if x.dtype == torch.bool else 1 - x))
         elif not real:
-            tried += [("shifted", name, f"{k:+d} in every entry: one off", (x + k).clamp(min=0)) for k in (1, -1)]
+            tried += [(Cause.SHIFTED, name, f"{k:+d} in every entry: one off", (x + k).clamp(min=0)) for k in (1, -1)]
     tried += [
-        ("replaced", name, f"{other} in its place", y)
+        (Cause.REPLACED, name, f"{other} in its place", y)
         for name, x in inputs
         for other, y in inputs
         if other != name and x.shape == y.shape and x.dtype == y.dtype

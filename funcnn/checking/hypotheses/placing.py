@@ -1,15 +1,13 @@
 """Where a gradient is wrong, and by how much: the hypotheses that read the numbers, in the order in which they are asked."""
 
-from collections.abc import Callable, Iterator
-
-from ..evidence import Cause, Evidence
+from ..evidence import Hypothesis
 from .conditions import branched, masked
 from .factors import copied, exchanged, reshaped_values, symmetric
 from .places import inputs_moved, inputs_replaced, not_transposed, other_way, placed, slopes_moved, upstream_moved
 from .spans import scaled_lines, spanned, unnamed_lines
 from .sums import confined, cross_terms, overwritten, weighted_entries, weighted_outputs
 
-PLACING: tuple[Callable[[Evidence], Iterator[Cause]], ...] = (
+PLACING: tuple[Hypothesis, ...] = (
     exchanged,
     symmetric,
     masked,

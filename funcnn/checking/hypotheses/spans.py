@@ -12,11 +12,12 @@ from math import prod
 import torch
 from torch import Tensor
 
-from ..evidence import Cause, Evidence
+from ...causes import Cause
+from ..evidence import Evidence, Said
 from .known import LARGE, Guess, known, told, wrong
 
 
-def spanned(e: Evidence) -> Iterator[Cause]:
+def spanned(e: Evidence) -> Iterator[Said]:
     """The term that is missing or too many, in the fewest directions that explain it."""
     if e.g.shape != e.r.shape or e.g.ndim == 0 or e.g.numel() > LARGE or not wrong(e).any():
         return
@@ -48,7 +49,7 @@ def _guess(e: Evidence, basis: list[tuple[str, Tensor]], axes: tuple[int, ...]) 
     size = inside.norm() / r.norm()
     if size >= 1 - 1e-9:
         return None  # r lies there itself, and then g may have any factor on every line
-    return Guess("term", _words([name for name, _ in basis], axes, bool(size <= 1e-6)), r + p, fitted=True)
+    return Guess(Cause.TERM, _words([name for name, _ in basis], axes, bool(size <= 1e-6)), r + p, fitted=True)
 
 
 def _along(b: Tensor, x: Tensor, axes: tuple[int, ...]) -> Tensor:
@@ -73,7 +74,7 @@ def _words(names: list[str], axes: tuple[int, ...], orthogonal: bool) -> str:
     return f"along {along} a term proportional to {span}{beside} is missing, too many, or has a wrong factor"
 
 
-def scaled_lines(e: Evidence) -> Iterator[Cause]:
+def scaled_lines(e: Evidence) -> Iterator[Said]:
     """On every line g = w r with one w for the line, which is a statistic of an input there, or its inverse."""
     if e.g.shape != e.r.shape or e.g.numel() > LARGE:
         return
@@ -90,16 +91,16 @@ def scaled_lines(e: Evidence) -> Iterator[Cause]:
                 c = (w * v).sum() / v.square().sum()
                 if v.isfinite().all() and (w - c * v).norm() <= 1e-5 * w.norm():
                     more = "" if abs(c - 1) < 1e-5 else f", and there is a factor {c:.6g}"
-                    yield "factor", f"a product by {words} over {_over(axes)} is {how}{more}"
+                    yield Cause.FACTOR, f"a product by {words} over {_over(axes)} is {how}{more}"
 
 
-def unnamed_lines(e: Evidence) -> Iterator[Cause]:
+def unnamed_lines(e: Evidence) -> Iterator[Said]:
     """The same without a name."""
     for axes in _axes(e.g.ndim) if e.g.shape == e.r.shape and e.g.numel() <= LARGE else []:
         w = _scales(e, axes)
         if w is not None and e.fits(e.r * w):
             words = f"{w.min():.4g} to {w.max():.4g} times the reference, with one factor for every line"
-            yield "", f"along {_over(axes)} it is {words}; no hypothesis has these factors"
+            yield Cause.NONE, f"along {_over(axes)} it is {words}; no hypothesis has these factors"
 
 
 def _scales(e: Evidence, axes: tuple[int, ...]) -> Tensor | None:

@@ -10,7 +10,8 @@ from math import prod
 import torch
 from torch import Tensor
 
-from ..evidence import Cause, Evidence
+from ...causes import Cause
+from ..evidence import Evidence, Said
 from .known import Guess, known, told, wrong
 from .words import indices, weights
 
@@ -18,7 +19,7 @@ SUMMANDS = 64
 CHANCE = 1e-3  # that entries lie in a part of which nothing is known
 
 
-def overwritten(e: Evidence) -> Iterator[Cause]:
+def overwritten(e: Evidence) -> Iterator[Said]:
     """One of the summands stands where their sum belongs."""
     at = known(e)
     if e.formula is None or at.recorded is None:
@@ -39,12 +40,12 @@ def overwritten(e: Evidence) -> Iterator[Cause]:
                 sentence = (
                     f"where several outputs reach one entry it has what the {words} gives, not the sum: {words} write wins"
                 )
-                yield from told(e, [Guess("overwritten", sentence, p)])
+                yield from told(e, [Guess(Cause.OVERWRITTEN, sentence, p)])
             distance = torch.where(here, (s - e.g).abs(), torch.inf).amin(0)
             p = torch.where(distance <= 1e-6 * e.g.abs() + e.allowed * e.r.abs().max(), e.g, torch.inf)
             if seen.sum() >= 6 and ((here.sum(0) > 1) | ~seen).all() and p.isfinite()[seen].all():
                 sentence = f"where {where} it has one of the summands, not their sum: writes overwrite each other"
-                yield from told(e, [Guess("overwritten", sentence, torch.where(seen, p, e.r), fitted=True)])
+                yield from told(e, [Guess(Cause.OVERWRITTEN, sentence, torch.where(seen, p, e.r), fitted=True)])
             return
 
 
@@ -58,7 +59,7 @@ RELATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-def cross_terms(e: Evidence) -> Iterator[Cause]:
+def cross_terms(e: Evidence) -> Iterator[Said]:
     """Along an axis that y and the leaf share: entry i has what some of the outputs k give to it, and not all."""
     at = known(e)
     if e.formula is None or at.recorded is None:
@@ -77,10 +78,10 @@ def cross_terms(e: Evidence) -> Iterator[Cause]:
         for words, holds in related.items():
             what = "nothing is carried over or added up" if words == "the same index" else "the other terms are left out"
             sentence = f"along axis {axis} it has only what the outputs at {words} give: {what}"
-            yield from told(e, [Guess("cross terms", sentence, (s * holds).sum(0))])
+            yield from told(e, [Guess(Cause.CROSS_TERMS, sentence, (s * holds).sum(0))])
 
 
-def weighted_outputs(e: Evidence) -> Iterator[Cause]:
+def weighted_outputs(e: Evidence) -> Iterator[Said]:
     """Every index along an axis of y counts w times, with one w for each."""
     at = known(e)
     if e.formula is None or at.recorded is None:
@@ -97,7 +98,7 @@ def weighted_outputs(e: Evidence) -> Iterator[Cause]:
             yield from told(e, [Guess(cause, sentence, (w @ s).reshape(e.g.shape), fitted=True)])
 
 
-def weighted_entries(e: Evidence) -> Iterator[Cause]:
+def weighted_entries(e: Evidence) -> Iterator[Said]:
     """The same along an axis of the leaf itself: g = w r, with one w for each index."""
     at = known(e)
     for axis, n in enumerate(e.r.shape if e.g.shape == e.r.shape else ()):
@@ -114,7 +115,7 @@ def weighted_entries(e: Evidence) -> Iterator[Cause]:
             yield from told(e, [Guess(cause, sentence, w * e.r, fitted=True)])
 
 
-def confined(e: Evidence) -> Iterator[Cause]:
+def confined(e: Evidence) -> Iterator[Said]:
     """Wrong in a slab, a border or every second slice, whatever it is there."""
     if e.g.shape != e.r.shape:
         return
@@ -127,4 +128,4 @@ def confined(e: Evidence) -> Iterator[Cause]:
             continue
         words, inside = indices(off), visible.movedim(axis, 0)[off].sum().item()
         if words[0].isalpha() and 4 * seen.sum() >= 3 * inside and (k / n) ** int(seen.sum()) < CHANCE:
-            yield "slab", f"only a part of it is wrong: {words} along axis {axis}; all others are right"
+            yield Cause.SLAB, f"only a part of it is wrong: {words} along axis {axis}; all others are right"

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
-from ..evidence import Cause
+from ...causes import Cause
+from ..evidence import Said
 
 CLOSE = 1e-5
 
@@ -32,7 +33,7 @@ def times(c: float) -> str:
     return next((words for x, words in known.items() if abs(c - x) <= CLOSE), f"{c:.6g} times the reference")
 
 
-def weights(w: Tensor, where: str, fields: Sequence[tuple[str, Tensor]]) -> Iterator[Cause]:
+def weights(w: Tensor, where: str, fields: Sequence[tuple[str, Tensor]]) -> Iterator[Said]:
     """What a weight for each index is: a slab, or the numbers of an input."""
     off = (w - 1).abs() > CLOSE
     if not off.any():
@@ -42,13 +43,13 @@ def weights(w: Tensor, where: str, fields: Sequence[tuple[str, Tensor]]) -> Iter
         one = int(off.sum()) == 1
         if "output" in where:
             effect = "left out" if abs(c) <= CLOSE else f"counted {c:.6g} times"
-            yield "slab", f"what {indices(off)} {where} {'gives' if one else 'give'} is {effect}; the rest is right"
+            yield Cause.SLAB, f"what {indices(off)} {where} {'gives' if one else 'give'} is {effect}; the rest is right"
         else:
             only = "" if indices(off).startswith("all") else "only "
-            yield "slab", f"{only}{indices(off)} {where} {'is' if one else 'are'} wrong: there it is {times(c)}"
+            yield Cause.SLAB, f"{only}{indices(off)} {where} {'is' if one else 'are'} wrong: there it is {times(c)}"
     elif "output" not in where and (1 / w[off] - (1 / w[off]).round()).abs().max() <= CLOSE and (w[off] > 0).all():
         counts = ", ".join(f"{x:.0f}" for x in (1 / w[off]).unique().tolist())
-        yield "factor N", f"{indices(off)} {where} are divided by {counts}: averaged over what must be summed"
+        yield Cause.FACTOR_N, f"{indices(off)} {where} are divided by {counts}: averaged over what must be summed"
     elif off.all() and len(w) > 2 and (w - w[0]).abs().max() > CLOSE:
         for what, x in fields:
             if x.numel() != len(w) or not x.is_floating_point() or not x.all():
@@ -60,4 +61,4 @@ def weights(w: Tensor, where: str, fields: Sequence[tuple[str, Tensor]]) -> Iter
                 c = ((w @ v) / (v @ v)).item()
                 if (w - c * v).norm() <= CLOSE * w.norm():
                     more = "" if abs(c - 1) <= CLOSE else f", and there is a factor {c:.6g}"
-                    yield "factor", f"{where} a product {words}{more}"
+                    yield Cause.FACTOR, f"{where} a product {words}{more}"

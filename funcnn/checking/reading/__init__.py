@@ -4,13 +4,12 @@ The order is that of how much is claimed: what few formulas would show by chance
 """
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import wraps
 from itertools import islice
-from typing import TypeAlias
 
-from ..evidence import Cause, Evidence
+from ..evidence import Evidence, Hypothesis
 from .alias import other_cotangent, overwritten, unwritten, written_elsewhere
 from .another import another_function, exchanged, forward_of_cotangent
 from .edges import edge_cut, pair_cut
@@ -21,15 +20,13 @@ from .ratios import ratio
 from .repairs import repaired
 from .sums import collected, parts_of_sums
 
-Hypothesis: TypeAlias = Callable[[Evidence], Iterator[Cause]]
-
 
 def _careful(hypothesis: Hypothesis) -> Hypothesis:
     """The same hypothesis, silent where an operation refuses what it is tried on, such as a matrix without an inverse."""
 
     @wraps(hypothesis)
-    def told(e: Evidence) -> Iterator[Cause]:
-        found: list[Cause] = []
+    def told(e: Evidence) -> Iterator[tuple[str, str]]:
+        found: list[tuple[str, str]] = []
         with suppress(RuntimeError, ValueError, TypeError, IndexError, NotImplementedError), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's own, of what an operation is tried on
             found += islice(hypothesis(e), 1)

@@ -10,28 +10,29 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from ..evidence import Cause, Evidence
+from ...causes import Cause
+from ..evidence import Evidence, Said
 from .graph import Reading, read
 from .tape import replay
 
 
-def other_cotangent(e: Evidence) -> Iterator[Cause]:
+def other_cotangent(e: Evidence) -> Iterator[Said]:
     """J^T w for another w than u: a value of the formula, or u changed."""
     yield from _among(e, _cotangents)
 
 
-def overwritten(e: Evidence) -> Iterator[Cause]:
+def overwritten(e: Evidence) -> Iterator[Said]:
     """J^T w where w is a gradient."""
     yield from _among(e, _gradients)
 
 
-def _among(e: Evidence, cotangents: Callable[[Reading, Tensor], Iterator[tuple[str, Tensor]]]) -> Iterator[Cause]:
+def _among(e: Evidence, cotangents: Callable[[Reading, Tensor], Iterator[tuple[str, Tensor]]]) -> Iterator[Said]:
     for r in read(e):
         if len(r.formula.u) == 1:
             (u,), (output,) = r.formula.u, r.tape.outputs
             found = list(cotangents(r, u))
             for k in r.mistaken(output, u, torch.stack([w for _, w in found])) if found else ():
-                yield "upstream", found[k][0]
+                yield Cause.UPSTREAM, found[k][0]
 
 
 def _cotangents(r: Reading, u: Tensor) -> Iterator[tuple[str, Tensor]]:
@@ -56,22 +57,22 @@ def _gradients(r: Reading, u: Tensor) -> Iterator[tuple[str, Tensor]]:
         yield f"the cotangent is overwritten by the gradient of {r.formula.names[i]} before it is read", gradient
 
 
-def written_elsewhere(e: Evidence) -> Iterator[Cause]:
+def written_elsewhere(e: Evidence) -> Iterator[Said]:
     """The right gradient in another order, or a part of it."""
     for r in read(e):
         for what, w in rearranged(r.r):
             if r.explains(w):
-                yield "order", f"it is the reference {what}"
+                yield Cause.ORDER, f"it is the reference {what}"
 
 
-def unwritten(e: Evidence) -> Iterator[Cause]:
+def unwritten(e: Evidence) -> Iterator[Said]:
     """The right gradient but for a part along an axis, which is 0."""
     for r in read(e):
         lost = (r.g == 0) & (r.r != 0)
         count, part = int(lost.sum()), _slab(r, lost)
         if part and count < int((r.r != 0).sum()) - 2 and r.explains(torch.where(lost, 0, r.r)):
             told = f"{count} of {lost.numel()} entries are 0, as if not written: {part}; the others are right"
-            yield "not written", told
+            yield Cause.NOT_WRITTEN, told
 
 
 def _slab(r: Reading, lost: Tensor) -> str:

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..evidence import Cause, Evidence
+from ...causes import Cause
+from ..evidence import Evidence, Said
 from .graph import Reading, read
 from .tape import Node, Ref, Tape, replay
 
@@ -21,7 +22,7 @@ AXES = ("mean", "sum", "amax", "amin", "cumsum", "prod", "logcumsumexp", "max", 
 SMALL = (0.0, 1e-3, 1e-5, 1e-6, 1e-8, 1e-12)
 
 
-def another_function(e: Evidence) -> Iterator[Cause]:
+def another_function(e: Evidence) -> Iterator[Said]:
     """The gradient of the record with one thing changed."""
     for r in read(e):
         for cause, sentence, tape, leaves in islice(_others(r), MOST):
@@ -30,30 +31,30 @@ def another_function(e: Evidence) -> Iterator[Cause]:
                 yield cause, f"it is right for another function: {sentence}"
 
 
-def forward_of_cotangent(e: Evidence) -> Iterator[Cause]:
+def forward_of_cotangent(e: Evidence) -> Iterator[Said]:
     """f(u) in place of J^T u."""
     for r in read(e):
         (u, *more), x = r.formula.u, r.formula.x
         if not more and u.shape == x.shape == r.value(r.tape.outputs[0]).shape:
             if r.explains(replay(r.tape, _put(list(r.formula.leaves), r.formula.position, u))[0].detach()):
                 told = "the function itself is applied to the cotangent, in the forward direction"
-                yield "direction", f"{told}, not its transpose: a rotation is turned on, not back"
+                yield Cause.DIRECTION, f"{told}, not its transpose: a rotation is turned on, not back"
 
 
-def exchanged(e: Evidence) -> Iterator[Cause]:
+def exchanged(e: Evidence) -> Iterator[Said]:
     """The gradient of another leaf."""
     for r in read(e):
         for i, leaf in enumerate(r.formula.leaves):
             if i != r.formula.position and leaf.shape == r.x.shape:
                 p = _gradient(r, r.tape, list(r.formula.leaves), i)
                 if p is not None and r.explains(p) and r.pulled[i].shape == p.shape and _same(r.pulled[i], r.r):
-                    yield "permuted", f"it is the gradient of {r.formula.names[i]}: the two are exchanged"
+                    yield Cause.PERMUTED, f"it is the gradient of {r.formula.names[i]}: the two are exchanged"
 
 
-def _others(r: Reading) -> Iterator[tuple[str, str, Tape, list[Tensor]]]:
+def _others(r: Reading) -> Iterator[tuple[Cause, str, Tape, list[Tensor]]]:
     leaves = list(r.formula.leaves)
     for sentence, values in _constants(r):
-        yield "mask", sentence, r.tape._replace(values=values), leaves
+        yield Cause.MASK, sentence, r.tape._replace(values=values), leaves
     for cause, sentence, nodes in _axes(r):
         yield cause, sentence, r.tape._replace(nodes=nodes), leaves
     for cause, sentence, nodes in _numbers(r):
@@ -61,10 +62,15 @@ def _others(r: Reading) -> Iterator[tuple[str, str, Tape, list[Tensor]]]:
     for i, leaf in enumerate(leaves):
         name = r.formula.names[i]
         if leaf.ndim > 1 and leaf.shape[-1] == leaf.shape[-2]:
-            yield "transposed", f"{name} is used in place of its transpose", r.tape, _put(leaves, i, leaf.mT.contiguous())
+            yield (
+                Cause.TRANSPOSED,
+                f"{name} is used in place of its transpose",
+                r.tape,
+                _put(leaves, i, leaf.mT.contiguous()),
+            )
         for j, other in enumerate(leaves):
             if i != j and leaf.shape == other.shape:
-                yield "operand", f"{r.formula.names[j]} is used in place of {name}", r.tape, _put(leaves, i, other)
+                yield Cause.OPERAND, f"{r.formula.names[j]} is used in place of {name}", r.tape, _put(leaves, i, other)
 
 
 def _constants(r: Reading) -> Iterator[tuple[str, list[Tensor]]]:
@@ -99,7 +105,7 @@ def _fills(r: Reading, index: int) -> bool:
     return any(node.name == "masked_fill" and index in node.given for node in r.tape.nodes)
 
 
-def _axes(r: Reading) -> Iterator[tuple[str, str, list[Node]]]:
+def _axes(r: Reading) -> Iterator[tuple[Cause, str, list[Node]]]:
     for n, node in enumerate(r.tape.nodes):
         if node.name not in AXES or len(node.args) < 2 or not isinstance(node.args[0], Ref):
             continue
@@ -113,10 +119,10 @@ def _axes(r: Reading) -> Iterator[tuple[str, str, list[Node]]]:
             if [axis] != [d % rank for d in own]:
                 new: Any = axis if isinstance(dims, int) else [axis]
                 told = f"{r.words.phrase(node.outs[0])} is taken over axis {axis}"
-                yield "axis", told, _put(r.tape.nodes, n, node._replace(args=tuple(_put(list(node.args), where, new))))
+                yield Cause.AXIS, told, _put(r.tape.nodes, n, node._replace(args=tuple(_put(list(node.args), where, new))))
 
 
-def _numbers(r: Reading) -> Iterator[tuple[str, str, list[Node]]]:
+def _numbers(r: Reading) -> Iterator[tuple[Cause, str, list[Node]]]:
     for n, node in enumerate(r.tape.nodes):
         for slot, number in enumerate(node.args):
             if isinstance(number, float) and node.name in ("add", "clamp", "clamp_min", "maximum") and 0 < abs(number) < 0.1:
@@ -126,7 +132,7 @@ def _numbers(r: Reading) -> Iterator[tuple[str, str, list[Node]]]:
                             f"{other:g} in place of the constant {number:g}, an epsilon, in {r.words.phrase(node.outs[0])}"
                         )
                         yield (
-                            "constant",
+                            Cause.CONSTANT,
                             told,
                             _put(r.tape.nodes, n, node._replace(args=tuple(_put(list(node.args), slot, other)))),
                         )

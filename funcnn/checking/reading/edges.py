@@ -12,7 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..evidence import Cause, Evidence
+from ...causes import Cause
+from ..evidence import Evidence, Said
 from .graph import SEEN, Reading, read
 from .words import REDUCED
 
@@ -29,7 +30,7 @@ class Path(NamedTuple):
     seen: Tensor
 
 
-def edge_cut(e: Evidence) -> Iterator[Cause]:
+def edge_cut(e: Evidence) -> Iterator[Said]:
     """One path is counted k times, k = 0 above all."""
     for r in read(e):
         for path in paths(r):
@@ -44,7 +45,7 @@ def edge_cut(e: Evidence) -> Iterator[Cause]:
                 yield _told(name(r, path), k, _sizes(r))
 
 
-def pair_cut(e: Evidence) -> Iterator[Cause]:
+def pair_cut(e: Evidence) -> Iterator[Said]:
     """Two paths are left out."""
     for r in read(e):
         found = paths(r)[:MOST_PAIRS]
@@ -55,7 +56,7 @@ def pair_cut(e: Evidence) -> Iterator[Cause]:
         for i, j in left.triu(1).nonzero()[:8].tolist():
             if r.explains(r.r - r.pull(found[i].source, found[i].down) - r.pull(found[j].source, found[j].down)):
                 names = f"{name(r, found[i])} and {name(r, found[j])}"
-                yield "path", f"the paths through {names} are missing: both are treated as constants"
+                yield Cause.PATH, f"the paths through {names} are missing: both are treated as constants"
 
 
 def paths(r: Reading) -> list[Path]:
@@ -95,16 +96,16 @@ def _sizes(r: Reading) -> set[int]:
     return {n for n in sizes if n > 2}
 
 
-def _told(through: str, k: float, sizes: set[int]) -> Cause:
+def _told(through: str, k: float, sizes: set[int]) -> Said:
     def near(x: float) -> bool:
         return abs(k - x) <= 1e-5 * max(1.0, abs(x))
 
     if near(0):
-        return "path", f"the path through {through} is missing: it is treated as a constant"
+        return Cause.PATH, f"the path through {through} is missing: it is treated as a constant"
     if near(-1):
-        return "path sign", f"the path through {through} has the other sign"
+        return Cause.PATH_SIGN, f"the path through {through} has the other sign"
     if near(2):
-        return "path", f"the path through {through} counts twice"
+        return Cause.PATH, f"the path through {through} counts twice"
     told = f"a factor: the path through {through} counts {k:.5g} times"
     for n in sorted(sizes):
         for value, what in (
@@ -114,5 +115,5 @@ def _told(through: str, k: float, sizes: set[int]) -> Cause:
             ((n - 1) / n, f"(n - 1) / n for n = {n}"),
         ):
             if near(value):
-                return "path factor", f"{told}, {what}"
-    return "path factor", told
+                return Cause.PATH_FACTOR, f"{told}, {what}"
+    return Cause.PATH_FACTOR, told

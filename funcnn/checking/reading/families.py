@@ -14,7 +14,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ..evidence import Cause, Evidence
+from ...causes import Cause
+from ..evidence import Evidence, Said
 from .graph import Edge, Reading, read
 from .local import DULL
 from .tape import run
@@ -36,7 +37,7 @@ PLAIN = (
 )
 
 
-def every_step(e: Evidence) -> Iterator[Cause]:
+def every_step(e: Evidence) -> Iterator[Said]:
     """All paths of a family are missing, or all of its derivatives."""
     for r in read(e):
         for edges in _families(r)[:MOST]:
@@ -46,11 +47,14 @@ def every_step(e: Evidence) -> Iterator[Cause]:
             came = "inputs" if maker is None else f"the results of {r.words.operation(maker)}"
             if r.explains(_changed(r, edges, cut=True)):
                 told = f"the path through {came} into {what} is missing in each of {many} steps"
-                yield "path", f"{told}: what a step hands on to the next is treated as a constant"
+                yield Cause.PATH, f"{told}: what a step hands on to the next is treated as a constant"
             if r.node(edge).name not in DULL and edge.up.shape == edge.down.shape:
                 if r.explains(_changed(r, edges, cut=False)):
                     factor = "a factor is missing: " if r.node(edge).name in ("mul", "div") else ""
-                    yield "activation derivative", f"{factor}the derivative of {what} is left out in each of {many} steps"
+                    yield (
+                        Cause.ACTIVATION_DERIVATIVE,
+                        f"{factor}the derivative of {what} is left out in each of {many} steps",
+                    )
 
 
 def _families(r: Reading) -> list[list[Edge]]:

@@ -18,7 +18,8 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from ..evidence import Cause, Evidence
+from ...causes import Cause
+from ..evidence import Evidence, Said
 from .graph import Edge, Reading, read
 from .tape import filled
 
@@ -31,7 +32,7 @@ MOST_SLOW = 30  # derivatives of a node that are taken one by one
 class Mistakes(NamedTuple):
     """Several mistakes of a kind at an edge: what is handed down instead (K, ...), and how the k-th is told."""
 
-    cause: str
+    cause: Cause
     tell: Callable[[int], str]
     downs: Tensor
 
@@ -45,10 +46,10 @@ def _left_out(r: Reading, edge: Edge) -> Iterator[Mistakes]:
         yield Mistakes(cause, tell, edge.up[None])
         if r.node(edge).name in MASKS:
             told = f"the mask of {r.words.operation(r.node(edge))} is the opposite one: its branches are exchanged"
-            yield Mistakes("mask", lambda _: told, (edge.up - edge.down)[None])
+            yield Mistakes(Cause.MASK, lambda _: told, (edge.up - edge.down)[None])
 
 
-def _why_left_out(r: Reading, edge: Edge) -> tuple[str, Callable[[int], str]]:
+def _why_left_out(r: Reading, edge: Edge) -> tuple[Cause, Callable[[int], str]]:
     node, what, given = r.node(edge), r.words.operation(r.node(edge)), r.node(edge).given
     if node.name in ("mul", "div") and len(given) > 1:
         by = "the division by " if node.name == "div" else ""
@@ -60,17 +61,17 @@ def _why_left_out(r: Reading, edge: Edge) -> tuple[str, Callable[[int], str]]:
         )
     if node.name in MASKS:
         return (
-            "mask",
+            Cause.MASK,
             lambda _: f"the mask, or branch, of {what} is left out: the cotangent passes as if it were the identity",
         )
     if node.name in ("neg", "rsub", "sub"):
-        return "sign", lambda _: f"the minus of {_of(r, edge)} is left out: a sign"
+        return Cause.SIGN, lambda _: f"the minus of {_of(r, edge)} is left out: a sign"
     at = r.words.phrase(edge.source)
-    return "activation derivative", lambda _: f"the derivative of {what} at {at} is missing, a factor of the chain rule"
+    return Cause.ACTIVATION_DERIVATIVE, lambda _: f"the derivative of {what} at {at} is missing, a factor of the chain rule"
 
 
-def _factor(r: Reading, index: int) -> str:
-    return "mask" if "mask" in r.words.phrase(index) else "factor"
+def _factor(r: Reading, index: int) -> Cause:
+    return Cause.MASK if "mask" in r.words.phrase(index) else Cause.FACTOR
 
 
 def _forward(r: Reading, edge: Edge) -> Iterator[Mistakes]:
@@ -79,7 +80,7 @@ def _forward(r: Reading, edge: Edge) -> Iterator[Mistakes]:
         args, kwargs = filled((node.args, node.kwargs), lambda ref: edge.up)
         what = r.words.operation(node)
         told = f"the direction: {what} is applied to the cotangent as in the forward pass, not its adjoint"
-        yield Mistakes("direction", lambda _: told, node.op(*args, **kwargs)[None])
+        yield Mistakes(Cause.DIRECTION, lambda _: told, node.op(*args, **kwargs)[None])
 
 
 def _operands(r: Reading, edge: Edge) -> Iterator[Mistakes]:
@@ -92,7 +93,7 @@ def _operands(r: Reading, edge: Edge) -> Iterator[Mistakes]:
         if slot == edge.slot and node.name in ("mul", "mm", "bmm", "where"):
             continue
         names, others = _others(r, own)
-        yield Mistakes("operand", partial(_operand, r, edge, names, index), _with(r, edge, slot, others))
+        yield Mistakes(Cause.OPERAND, partial(_operand, r, edge, names, index), _with(r, edge, slot, others))
 
 
 def _operand(r: Reading, edge: Edge, names: list[int | str], index: int, k: int) -> str:
@@ -156,7 +157,7 @@ def _slopes(r: Reading, edge: Edge) -> Iterator[Mistakes]:
             what = f"the derivative of {r.words.operation(node)} at {r.words.phrase(edge.source)}"
             return f"{what} is taken to be {r.words.phrase(names[k])}"
 
-        yield Mistakes("activation derivative", told, edge.up * values)
+        yield Mistakes(Cause.ACTIVATION_DERIVATIVE, told, edge.up * values)
 
 
 def _factors(r: Reading, edge: Edge) -> Iterator[Mistakes]:
@@ -166,18 +167,18 @@ def _factors(r: Reading, edge: Edge) -> Iterator[Mistakes]:
     def told(k: int) -> str:
         return f"{r.words.phrase(names[k])}, on the way to {r.words.phrase(edge.source)} through {_of(r, edge)}"
 
-    yield Mistakes("factor", lambda k: f"a factor too many: {told(k)}", edge.down * values)
-    yield Mistakes("factor", lambda k: f"a factor is missing: {told(k)}", edge.down / values)
+    yield Mistakes(Cause.FACTOR, lambda k: f"a factor too many: {told(k)}", edge.down * values)
+    yield Mistakes(Cause.FACTOR, lambda k: f"a factor is missing: {told(k)}", edge.down / values)
 
 
 def _of(r: Reading, edge: Edge) -> str:
     return r.words.phrase(r.node(edge).outs[0])
 
 
-def tried(kind: Kind) -> Callable[[Evidence], Iterator[Cause]]:
+def tried(kind: Kind) -> Callable[[Evidence], Iterator[Said]]:
     """The hypothesis that a mistake of this kind is made at one edge."""
 
-    def hypothesis(e: Evidence) -> Iterator[Cause]:
+    def hypothesis(e: Evidence) -> Iterator[Said]:
         for r in read(e):
             for edge in r.edges:
                 for mistakes in kind(r, edge):

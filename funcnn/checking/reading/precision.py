@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ..evidence import Cause, Evidence
+from ...causes import Cause
+from ..evidence import Evidence, Said
 from .graph import Reading, read
 from .tape import replay
 
@@ -18,7 +19,7 @@ COARSE = (torch.bfloat16, torch.float16, torch.float32)
 LARGEST = 0.2  # a relative error that rounding may make
 
 
-def rounded_result(e: Evidence) -> Iterator[Cause]:
+def rounded_result(e: Evidence) -> Iterator[Said]:
     """Every entry is a number of a coarser type."""
     for r in read(e):
         if r.error.norm() > LARGEST * r.r.norm():
@@ -27,10 +28,10 @@ def rounded_result(e: Evidence) -> Iterator[Cause]:
             fine = r.r != _rounded(r.r, dtype)
             if int(fine.sum()) >= 4 and torch.equal(r.g, _rounded(r.g, dtype)):
                 digits = f"every entry is a number of {_name(dtype)}, though all operands have the digits of float64"
-                yield "precision", f"precision: {digits}: the rule computes, or rounds its result, in {_name(dtype)}"
+                yield Cause.PRECISION, f"precision: {digits}: the rule computes, or rounds its result, in {_name(dtype)}"
 
 
-def rounded_inside(e: Evidence) -> Iterator[Cause]:
+def rounded_inside(e: Evidence) -> Iterator[Said]:
     """One tensor is rounded on the way."""
     for r in read(e):
         if r.error.norm() > LARGEST * r.r.norm():
@@ -38,11 +39,14 @@ def rounded_inside(e: Evidence) -> Iterator[Cause]:
         for dtype in COARSE:
             for what, p in _parts(r, dtype):
                 if r.explains(p):
-                    yield "precision", f"precision: {what} rounded to {_name(dtype)} on the way"
+                    yield Cause.PRECISION, f"precision: {what} rounded to {_name(dtype)} on the way"
             for edge in r.edges:
                 if r.mistaken(edge.source, edge.down, _rounded(edge.down, dtype)[None]):
                     place = r.words.phrase(edge.source)
-                    yield "precision", f"precision: what is handed down to {place} is rounded to {_name(dtype)} on the way"
+                    yield (
+                        Cause.PRECISION,
+                        f"precision: what is handed down to {place} is rounded to {_name(dtype)} on the way",
+                    )
 
 
 def _parts(r: Reading, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 
 import torch
 
-from ..evidence import Cause, Evidence
+from ...causes import Cause
+from ..evidence import Evidence, Said
 from .graph import SEEN, Reading, read
 
 
-def ratio(e: Evidence) -> Iterator[Cause]:
+def ratio(e: Evidence) -> Iterator[Said]:
     """Entry by entry g / r is a factor times one value, its inverse, or the ratio of two."""
     for r in read(e):
         names, values = r.alike(r.r.shape)
@@ -31,7 +32,7 @@ def ratio(e: Evidence) -> Iterator[Cause]:
             i, j = divmod(k, len(above))
             if i != j and r.explains((c[k] * many[k]).reshape(r.r.shape), spare=1):
                 times = "" if abs(c[k] - 1) < 1e-6 else f", and the number {c[k]:.5g}"
-                yield "factor", _ratio_told(r, names[i - 1] if i else None, names[j - 1] if j else None) + times
+                yield Cause.FACTOR, _ratio_told(r, names[i - 1] if i else None, names[j - 1] if j else None) + times
 
 
 def _ratio_told(r: Reading, above: int | None, below: int | None) -> str:

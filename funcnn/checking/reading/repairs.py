@@ -9,14 +9,15 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ..evidence import Cause, Evidence
+from ...causes import Cause
+from ..evidence import Evidence, Said
 from .graph import Reading, read
 
 MOST_TRIED = 40
 ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
 
 
-def repaired(e: Evidence) -> Iterator[Cause]:
+def repaired(e: Evidence) -> Iterator[Said]:
     """The rule is right with another saved tensor."""
     for r in read(e):
         saved = _saved(r)
@@ -30,7 +31,7 @@ def repaired(e: Evidence) -> Iterator[Cause]:
                     which = ORDINALS[i] if i < len(ORDINALS) else f"{i + 1}th"
                     place = f"in place of {_known(r, own)}" if _known(r, own) else "in its place"
                     yield (
-                        "saved tensor",
+                        Cause.SAVED_TENSOR,
                         f"a wrong operand: the rule is right if the {which} tensor it saved is {name}, {place}",
                     )
 

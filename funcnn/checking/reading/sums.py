@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from ...causes import Cause
 from .alias import rearranged
 from .graph import Edge, Reading
 from .local import Mistakes, tried
@@ -46,7 +47,7 @@ def _collected(r: Reading, edge: Edge) -> Iterator[Mistakes]:
         "are added up without the first of them",
     )
     told = f"where {r.words.operation(node)} uses an entry of {r.words.phrase(edge.source)} repeatedly, its cotangents"
-    yield Mistakes("repeats", lambda k: f"{told} {ways[k]}", torch.stack(downs).reshape(-1, *own.shape))
+    yield Mistakes(Cause.REPEATS, lambda k: f"{told} {ways[k]}", torch.stack(downs).reshape(-1, *own.shape))
 
 
 def _one(places: Tensor, up: Tensor, among: Tensor, which: str, size: int) -> Tensor:
@@ -62,7 +63,7 @@ def _parts_of_sums(r: Reading, edge: Edge) -> Iterator[Mistakes]:
         parts = list(rearranged(edge.up))
         told = f"the sum that is handed down to {r.words.phrase(edge.source)} is that of the cotangent"
         yield Mistakes(
-            "part", lambda k: f"{told} {parts[k][0]}", torch.stack([p.sum_to_size(edge.down.shape) for _, p in parts])
+            Cause.PART, lambda k: f"{told} {parts[k][0]}", torch.stack([p.sum_to_size(edge.down.shape) for _, p in parts])
         )
 
 
