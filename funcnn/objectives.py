@@ -1,7 +1,7 @@
 """Objectives: what is minimised. A layer and a loss make one; so does any function of (params, batch)."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,13 +18,14 @@ from .errors import (
     is_floating,
     of_call,
 )
-from .layers.combine import apply, by_summands, params_rule, ran
+from .layers.combine import apply, by_summands
 from .layers.factors import Summands
+from .layers.pullbacks import gradient, parts, ran
 from .losses import Mean, MeanSlopes, check_labels
-from .types import Batch, ForwardRule, Layer, Loss, LossRule, Objective, Params, Residuals, name
+from .types import Batch, ForwardRule, Inputs, Layer, Loss, LossRule, Objective, Params, Residuals, name
 
 
-def pair(batch: Batch) -> tuple[Tensor, Tensor]:
+def pair(batch: Batch) -> tuple[Inputs, Tensor]:
     """The inputs and the targets of a batch. Raises InputError unless it is a pair."""
     if not isinstance(batch, (tuple, list)) or len(batch) != 2:
         raise InputError("batch", describe(batch), "a pair (inputs, targets)")
@@ -59,20 +60,20 @@ class Backpropagated(NamedTuple):
         inputs, targets = pair(batch)
         outputs, residuals = ran(self.layer.forward, params, inputs)
         value, kept = evaluated(self.loss.forward, outputs, targets)
-        return value, params_rule(self.layer.backward)(residuals, self.loss.backward(kept))
+        return value, gradient(self.layer.backward, residuals, self.loss.backward(kept), False)[0]
 
     def by_samples(self) -> Callable[[Params, Batch], tuple[Tensor, Summands]]:
         """The values (N,) and the gradients of the samples, by one backward pass: (params, batch) -> (values, summands).
 
         Row n of dL/doutputs, before the mean, is what sample n alone would give; see `layers.factors`.
         """
-        layer: Any = by_summands(self.layer)
+        layer = by_summands(self.layer)
 
         def values_and_summands(params: Params, batch: Batch) -> tuple[Tensor, Summands]:
             inputs, targets = pair(batch)
             outputs, residuals = ran(layer.forward, params, inputs)
             values, doutputs = self._terms(outputs, targets)
-            return values, layer.backward.summands(residuals, doutputs)
+            return values, parts(layer.backward, residuals, doutputs, False)[0]
 
         return values_and_summands
 

@@ -20,6 +20,7 @@ from .errors import called, check_pair
 
 Tree: TypeAlias = Any  # nested dict / tuple / NamedTuple; Python cannot yet say this and keep `params["w"]` typed
 Params: TypeAlias = Tree  # leaves are floating tensors; () where there are none, never None
+Inputs: TypeAlias = Tree  # a tensor whose leading axis is N; a pair of it and seeds where a network drops
 Residuals: TypeAlias = Tree  # what forward keeps for backward: leaves are tensors
 State: TypeAlias = Tree  # what an optimizer remembers between steps
 Batch: TypeAlias = Tree  # every leaf has the same leading axis N; supervised learning: (inputs, targets)
@@ -37,6 +38,7 @@ def name(function: Callable[..., Any]) -> str:
     return f"{maker}(...)" if inside else getattr(function, "__qualname__", repr(function))
 
 
+@runtime_checkable
 class Init(Protocol):
     """Draws the initial parameters of a layer."""
 
@@ -68,7 +70,7 @@ class Update(Protocol):
         """Neither the gradients nor the state are changed."""
 
 
-ForwardRule: TypeAlias = Rule[Params, Tensor, tuple[Tensor, Residuals]]  # (params, x) -> (y, residuals)
+ForwardRule: TypeAlias = Rule[Params, Inputs, tuple[Tensor, Residuals]]  # (params, x) -> (y, residuals)
 Pullback: TypeAlias = Rule[Residuals, Tensor, tuple[Params, Tensor]]  # (residuals, dy) -> (dparams, dx)
 LossRule: TypeAlias = Rule[Tensor, Tensor, tuple[Tensor, Residuals]]  # (outputs, targets) -> (value, residuals)
 ValueFn: TypeAlias = Rule[Params, Batch, Tensor]  # (params, batch) -> scalar
@@ -82,7 +84,7 @@ class Layer(NamedTuple):
     forward: ForwardRule
     backward: Pullback
 
-    def __call__(self, params: Params, x: Tensor) -> Tensor:
+    def __call__(self, params: Params, x: Inputs) -> Tensor:
         """The output y alone."""
         result = called("layer.forward(params, x)", self.forward, params, x)
         check_pair("forward(params, x)", result, "(y, residuals)")

@@ -17,14 +17,14 @@ from torch import Tensor
 from .. import tree
 from ..causes import Cause
 from ..layers.combine import chain
-from ..types import Params
+from ..types import Inputs, Params
 
 Forward: TypeAlias = Callable[[Params, Tensor], Tensor]
 Rule: TypeAlias = Callable[..., Any]  # the forward rule of a layer, with its residuals
 Prediction: TypeAlias = tuple[Cause, str, list[Tensor]]  # cause, sentence, and a gradient for every leaf
 
 
-def predict(forward: Rule, params: Params, x: Tensor, gradient: Callable[[Forward], list[Tensor]]) -> list[Prediction]:
+def predict(forward: Rule, params: Params, x: Inputs, gradient: Callable[[Forward], list[Tensor]]) -> list[Prediction]:
     """Every mistake that can be made in one of the layers of a network, with the gradient that it makes."""
     predictions, links = [], chain(forward, params)
     for position, (link, own) in enumerate(links):
@@ -45,7 +45,7 @@ def _with(rule: Rule, position: int, mistaken: Forward) -> Forward:
     return forward
 
 
-def _mistakes(rule: Rule, params: Params, x: Tensor, y: Tensor) -> Iterator[tuple[Cause, str, Forward]]:
+def _mistakes(rule: Rule, params: Params, x: Inputs, y: Tensor) -> Iterator[tuple[Cause, str, Forward]]:
     def forward(params: Params, x: Tensor) -> Tensor:
         y: Tensor = rule(params, x)[0]
         return y
@@ -59,7 +59,7 @@ def _mistakes(rule: Rule, params: Params, x: Tensor, y: Tensor) -> Iterator[tupl
     def straight(params: Params, x: Tensor) -> Tensor:
         return _swap(forward(params, x), forward(params, x.detach()) + x @ params["w"].detach().mT)
 
-    if x.shape != y.shape:
+    if not isinstance(x, Tensor) or x.shape != y.shape:
         return
     if isinstance(params, dict) and "w" in params:
         yield Cause.TRANSPOSED, "dX = dY W in place of dY W^T", straight

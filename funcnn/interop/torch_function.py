@@ -21,7 +21,7 @@ from torch import Tensor
 
 from .. import tree
 from ..errors import InputError, check_like, check_pair, check_params, check_same_shape, describe
-from ..layers.combine import params_rule
+from ..layers.pullbacks import gradient
 from ..types import Layer, Loss, Params, Residuals
 
 
@@ -61,7 +61,7 @@ def _apply_layer(layer: Layer, params: Params, x: Tensor) -> Tensor:
             dparams, dx = both
             check_same_shape("dx", dx, x)
         else:
-            dparams, dx = params_rule(layer.backward)(residuals, dy), None
+            dparams, dx = gradient(layer.backward, residuals, dy, False)[0], None
         check_like("dparams", dparams, unflatten(leaves))
         return [*tree.leaves(dparams), dx]
 

@@ -1,7 +1,10 @@
-"""Layers made of layers. `serial` applies the chain rule once, for every network that there will ever be.
+"""Layers in series: the chain rule once, for every network that there will ever be.
 
-Forward from left to right keeping the residuals, backward from right to left using them. What it returns is itself a layer,
-so networks nest; and its two rules know the rules that they run, for whoever knows a shorter way through them.
+Forward from left to right keeping the residuals, backward from right to left using them. What `serial` returns is itself a
+layer, so networks nest; and its two rules know the rules that they run, for whoever knows a shorter way through them.
+
+The forward rule of a layer made of layers has these as `layers`, and `combine(*layers)`, which makes the same of others. So
+a network can be made again with some of its layers exchanged, whatever it is made of: `remade`.
 """
 
 from collections.abc import Callable
@@ -11,11 +14,12 @@ import torch
 from torch import Generator, Tensor
 
 from .. import tree
-from ..errors import InputError, check_like, check_pair, check_tensor, describe, of_call
-from ..types import ForwardRule, Layer, Params, Pullback, Residuals, name
+from ..errors import InputError, check_like, check_tensor, describe
+from ..types import ForwardRule, Layer, Params, Pullback, Residuals, Tree, name
 from .columns import Forward
-from .factors import ByParts, Rows, Summands, totals
+from .factors import ByParts, Rows, Summands
 from .guarded import Operands, bare, in_series, operands_of
+from .pullbacks import Pull, Run, gradient, pulled, ran
 
 
 class ForwardInSeries(NamedTuple):
@@ -25,6 +29,7 @@ class ForwardInSeries(NamedTuple):
     """
 
     forwards: tuple[ForwardRule, ...]
+    layers: tuple[Layer, ...]
     operands: Operands | None = None
 
     def __call__(self, params: Params, x: Tensor) -> tuple[Tensor, Residuals]:
@@ -34,18 +39,17 @@ class ForwardInSeries(NamedTuple):
         elif not isinstance(params, tuple) or len(params) != len(self.forwards):
             got = f"a tuple of {len(params)}" if isinstance(params, tuple) else describe(params)
             raise InputError("params", got, f"a tuple of {len(self.forwards)}, one entry per layer")
+        return self.through(ran, params, x)
+
+    def through(self, run: Run, params: Params, x: Tensor) -> tuple[Tensor, Residuals]:
+        """The composition, x_i = f_i(x_{i-1})."""
         residuals, index = [], 0
         try:
             for index, forward in enumerate(self.forwards):
-                result = (forward.run if type(forward) is Forward else forward)(params[index], x)
-                if type(result) is not tuple or len(result) != 2:
-                    check_pair("layer.forward(params, x)", result, "(y, residuals)")
-                x, kept = result
+                x, kept = run(forward, params[index], x)
                 residuals.append(kept)
         except InputError as error:
             raise error.inside(index) from None
-        except TypeError as error:
-            raise of_call("layer.forward(params, x)", error, 2) from None
         return x, tuple(residuals)
 
     @property
@@ -53,85 +57,35 @@ class ForwardInSeries(NamedTuple):
         """Whether y[n] depends on x[n] alone."""
         return all(getattr(forward, "rowwise", False) for forward in self.forwards)
 
+    def combine(self, *layers: Layer) -> Layer:
+        """Other layers in series."""
+        return serial(*layers)
+
     def __repr__(self) -> str:
         """The layers."""
         return f"serial({', '.join(map(name, self.forwards))})"
 
 
 class BackwardInSeries(NamedTuple):
-    """The pullbacks of layers in series, from the last to the first: a pullback again, with the parts of one."""
+    """The pullbacks of layers in series, from the last to the first: a pullback again."""
 
     backwards: tuple[Pullback, ...]
 
-    def __call__(self, residuals: Residuals, dy: Tensor) -> tuple[Params, Tensor]:
-        """(residuals, dy) -> (dparams, dx): dy_{i-1} = (df_i/dx_i)^T dy_i."""
-        return self._down_to(0, residuals, dy)
+    def through(self, pull: Pull, residuals: Residuals, dy: Tensor, dx: bool) -> tuple[Tree, Any]:
+        """The chain rule, dy_{i-1} = (df_i/dx_i)^T dy_i."""
+        own = []
+        for index in range(len(self.backwards) - 1, -1, -1):
+            each, dy = pull(self.backwards[index], residuals[index], dy, dx or index > 0)
+            own.append(each)
+        return tuple(reversed(own)), dy
 
-    def params(self, residuals: Residuals, dy: Tensor) -> Params:
-        """The gradient of the parameters alone: nobody trains the data, so the first layer is not asked for dx."""
-        grads, dy = self._down_to(1, residuals, dy)
-        return (params_rule(self.backwards[0])(residuals[0], dy), *grads)
-
-    def summands(self, residuals: Residuals, dy: Tensor) -> Summands:
-        """The gradient of the parameters before the sum over the batch, where every layer has that."""
-        summands: list[Summands] = []
-        for index in reversed(range(len(self.backwards))):
-            backward: Any = self.backwards[index]
-            summands.append(backward.summands(residuals[index], dy))
-            dy = backward.inputs(residuals[index], dy) if index else dy
-        return tuple(reversed(summands))
-
-    def inputs(self, residuals: Residuals, dy: Tensor) -> Tensor:
-        """The gradient of x alone, where every layer has that."""
-        for index in reversed(range(len(self.backwards))):
-            backward: Any = self.backwards[index]
-            dy = backward.inputs(residuals[index], dy)
-        return dy
-
-    def _down_to(self, first: int, residuals: Residuals, dy: Tensor) -> tuple[Params, Tensor]:
-        grads = []
-        for index in range(len(self.backwards) - 1, first - 1, -1):
-            backward, kept = self.backwards[index], residuals[index]
-            if type(backward) is ByParts:
-                grads.append(totals(backward.summands(kept, dy)))
-                dy = backward.inputs(kept, dy)
-            else:
-                dparams, dy = pulled(backward, kept, dy)
-                grads.append(dparams)
-        return tuple(reversed(grads)), dy
+    def __call__(self, residuals: Residuals, dy: Tensor) -> tuple[Params, Any]:
+        """(residuals, dy) -> (dparams, dx)."""
+        return self.through(gradient, residuals, dy, True)
 
     def __repr__(self) -> str:
         """The layers."""
         return f"serial({', '.join(map(name, self.backwards))})"
-
-
-def ran(forward: ForwardRule, params: Params, x: Tensor) -> tuple[Tensor, Residuals]:
-    """What a forward rule returns. Raises InputError where that is no pair: a tensor of two rows would pass for one."""
-    try:
-        result: tuple[Tensor, Residuals] = forward(params, x)
-    except TypeError as error:
-        raise of_call("layer.forward(params, x)", error, 2) from None
-    if type(result) is not tuple or len(result) != 2:
-        check_pair("layer.forward(params, x)", result, "(y, residuals)")
-    return result
-
-
-def pulled(backward: Pullback, residuals: Residuals, dy: Tensor) -> tuple[Params, Tensor]:
-    """(dparams, dx) by any pullback. Raises InputError where it returns no pair."""
-    try:
-        result: tuple[Params, Tensor] = backward(residuals, dy)
-    except TypeError as error:
-        raise of_call("layer.backward(residuals, dy)", error, 2) from None
-    if type(result) is not tuple or len(result) != 2:
-        check_pair("layer.backward(residuals, dy)", result, "(dparams, dx)")
-    return result
-
-
-def params_rule(backward: Pullback) -> Callable[[Residuals, Tensor], Params]:
-    """The rule (residuals, dy) -> dL/dparams alone, without dL/dx where the pullback knows how to do without."""
-    if isinstance(backward, (ByParts, BackwardInSeries)):
-        return backward.params
-    return lambda residuals, dy: pulled(backward, residuals, dy)[0]
 
 
 def serial(*layers: Layer) -> Layer:
@@ -142,21 +96,42 @@ def serial(*layers: Layer) -> Layer:
     Raises:
         InputError: there are no layers; the parameters are no tuple of one entry per layer; a layer refuses its own.
     """
-    if not layers:
-        raise InputError("serial(*layers)", "none", "at least one layer")
-    for index, layer in enumerate(layers):
-        if not isinstance(layer, Layer):
-            raise InputError(f"serial(*layers)[{index}]", describe(layer), "a Layer, as relu() and not relu")
-
-    def init(generator: Generator, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Params:
-        return tuple(layer.init(generator, dtype=dtype, device=device) for layer in layers)
-
+    check_layers("serial", layers)
     forwards, backwards = [layer.forward for layer in layers], [layer.backward for layer in layers]
     operands = in_series([operands_of(forward) for forward in forwards])
     if operands is not None:
         # What comes to a pullback is the dx of the next one; only at the last does it come from outside.
         forwards, backwards = [*map(bare, forwards)], [*map(bare, backwards[:-1]), backwards[-1]]
-    return Layer(init, ForwardInSeries(tuple(forwards), operands), BackwardInSeries(tuple(backwards)))
+    forward = ForwardInSeries(tuple(forwards), layers, operands)
+    return Layer(init_each(layers), forward, BackwardInSeries(tuple(backwards)))
+
+
+def check_layers(place: str, layers: tuple[Any, ...]) -> None:
+    """Raises InputError unless there are layers, and they are."""
+    if not layers:
+        raise InputError(f"{place}(*layers)", "none", "at least one layer")
+    for index, layer in enumerate(layers):
+        check_layer(f"{place}(*layers)[{index}]", layer)
+
+
+def check_layer(place: str, layer: Any) -> None:
+    """Raises InputError unless it is a layer."""
+    if not isinstance(layer, Layer):
+        raise InputError(place, describe(layer), "a Layer, as relu() and not relu")
+
+
+def init_each(layers: tuple[Layer, ...]) -> Any:
+    """The parameters of layers, drawn one after the other: a tuple."""
+
+    def init(generator: Generator, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Params:
+        return tuple(layer.init(generator, dtype=dtype, device=device) for layer in layers)
+
+    return init
+
+
+def no_params(generator: Generator, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Params:
+    """The parameters of a layer that has none."""
+    return ()
 
 
 def chain(forward: ForwardRule, params: Params) -> list[tuple[ForwardRule, Params]]:
@@ -166,20 +141,29 @@ def chain(forward: ForwardRule, params: Params) -> list[tuple[ForwardRule, Param
     return [link for inner, own in zip(forward.forwards, params, strict=True) for link in chain(inner, own)]
 
 
+def remade(layer: Layer, change: Callable[[Layer], Layer]) -> Layer:
+    """The same network with every layer in it that is made of no others exchanged for what `change` makes of it."""
+    forward: Any = layer.forward
+    if not (hasattr(forward, "combine") and hasattr(layer.backward, "through")):
+        return change(layer)
+    layers = [remade(inner, change) for inner in forward.layers]
+    if all(new is old for new, old in zip(layers, forward.layers, strict=True)):
+        return layer
+    made: Layer = forward.combine(*layers)
+    return made._replace(init=layer.init)
+
+
 def by_summands(layer: Layer) -> Layer:
-    """The same layer with a pullback that has summands: its own, or else the pullback of every sample by itself.
+    """The same network with pullbacks that have summands: their own, or else the pullback of every sample by itself.
 
     A plain pullback may mix the rows of a batch, and its residuals may too. So the whole layer is vmapped over batches of
     one, and keeps its per-sample gradients as they are. Other layers of the same network do not suffer from it.
     """
+    return remade(layer, lambda inner: inner if isinstance(inner.backward, ByParts) else _by_samples(inner))
+
+
+def _by_samples(layer: Layer) -> Layer:
     forward, backward = layer.forward, layer.backward
-    if isinstance(backward, ByParts):
-        return layer
-    if isinstance(backward, BackwardInSeries) and isinstance(forward, ForwardInSeries):
-        pairs = zip(forward.forwards, backward.backwards, strict=True)
-        layers = [by_summands(Layer(layer.init, *pair)) for pair in pairs]
-        forwards, backwards = tuple(inner.forward for inner in layers), tuple(inner.backward for inner in layers)
-        return Layer(layer.init, forward._replace(forwards=forwards), BackwardInSeries(backwards))
 
     def batched(params: Params, x: Tensor) -> tuple[Tensor, Residuals]:
         y, residuals = torch.func.vmap(lambda row: ran(forward, params, row[None]))(x)
@@ -189,7 +173,7 @@ def by_summands(layer: Layer) -> Layer:
         kept, params = residuals
 
         def of_one(kept: Residuals, row: Tensor) -> Params:
-            leaves, spec = check_like("grads", params_rule(backward)(kept, row[None]), params)
+            leaves, spec = check_like("grads", gradient(backward, kept, row[None], False)[0], params)
             return spec.unflatten(leaves)
 
         return tree.map(Rows, torch.func.vmap(of_one)(kept, dy))

@@ -22,7 +22,8 @@ computations" (2015), arXiv:1510.01799. On tokens each sample is itself a sum, G
 arXiv:1912.06015); it is taken where it is the smaller.
 """
 
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -125,21 +126,22 @@ class ByParts(NamedTuple):
     """A pullback (residuals, dy) -> (dparams, dx) by its two parts.
 
     summands    (residuals, dy) -> dparams before the sum over the batch, a tree of Outer and Rows
-    inputs      (residuals, dy) -> dx, row n from row n alone
+    inputs      (residuals, dy) -> dx, row n from row n alone; () of inputs that are no floating numbers
+    whole       (residuals, dy, dx) -> (dparams, dx) of the batch, where there is a shorter way to both than by the parts;
+                of dparams alone, and () beside it, where dx is False
     title       what the layer prints as
     """
 
     summands: Rule[Residuals, Tensor, Summands]
-    inputs: Rule[Residuals, Tensor, Tensor]
+    inputs: Rule[Residuals, Tensor, Any]
+    whole: Callable[[Residuals, Tensor, bool], tuple[Params, Any]] | None = None
     title: str = ""
 
-    def __call__(self, residuals: Residuals, dy: Tensor) -> tuple[Params, Tensor]:
+    def __call__(self, residuals: Residuals, dy: Tensor) -> tuple[Params, Any]:
         """Both of them, dparams summed."""
+        if self.whole is not None:
+            return self.whole(residuals, dy, True)
         return totals(self.summands(residuals, dy)), self.inputs(residuals, dy)
-
-    def params(self, residuals: Residuals, dy: Tensor) -> Params:
-        """The gradient of the parameters alone."""
-        return totals(self.summands(residuals, dy))
 
     def __repr__(self) -> str:
         """What the layer prints as."""

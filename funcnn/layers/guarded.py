@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .. import kernels
 from ..errors import COMPLEX, FLOATING, SHAPE, InputError, describe, is_dense
-from ..types import Layer, Params, Residuals, Tree
+from ..types import Layer, Params, Residuals, Tree, name
 from .columns import Forward
 from .factors import ByParts
 
@@ -32,6 +32,8 @@ class Operands(NamedTuple):
     spec, sizes   the tree of its parameters, and their sizes in its order
     axes, words   how many axes x has at least, and its shape in words
     x, y          the sizes of the last axes; None is any for x, and that of x for y
+    fits          raises where x does not fit in another way, or None
+    tokens        whether x is of integers, at which `fits` alone looks
     place         the layer that looks at x, as a message says it
     """
 
@@ -41,22 +43,25 @@ class Operands(NamedTuple):
     words: str
     x: int | None
     y: int | None
+    fits: Callable[[Tensor], None] | None = None
+    tokens: bool = False
     place: str = "params"
 
     def check(self, params: Params, x: Tensor) -> None:
         """Raises InputError unless the operands are these: torch takes others, some on two devices too, for numbers."""
         try:
             leaves, size = self.spec.flatten_up_to(params), x.shape
-            kinds = set(map(KIND, leaves))
-            kinds.add(KIND(x))
+            kinds = set(map(KIND, leaves if self.tokens else [*leaves, x]))
             dtype, _, layout = next(iter(kinds))
             fit = list(map(SHAPE, leaves)) == self.sizes and len(kinds) == 1 and are_numbers({dtype})
             fit = fit and layout is torch.strided
-            fit = fit and len(size) >= self.axes and (self.x is None or size[-1] == self.x)
+            fit = fit and (self.tokens or (len(size) >= self.axes and (self.x is None or size[-1] == self.x)))
         except (ValueError, AttributeError, RuntimeError):  # another tree, no tensor, or a nested one, which has no shape
             fit = False
         if not fit:
             self._refuse(params, x)
+        if self.fits is not None:
+            self.fits(x)
 
     def _refuse(self, params: Params, x: Tensor) -> None:
         """Raises InputError, naming the first operand that does not fit."""
@@ -66,6 +71,8 @@ class Operands(NamedTuple):
             if not is_dense(leaf) or leaf.shape != size or not are_numbers({leaf.dtype}):
                 raise InputError(path, describe(leaf), f"shape {tuple(size)}, a floating tensor")
         place = f"inputs of {self.place}"
+        if self.tokens:
+            return
         if not is_dense(x) or (not are_numbers({x.dtype}) and not leaves):
             raise InputError(place, describe(x), "a floating tensor")
         if x.ndim < self.axes or (self.x is not None and x.shape[-1] != self.x):
@@ -79,7 +86,7 @@ class Operands(NamedTuple):
 def in_series(each: list[Operands | None]) -> Operands | None:
     """The operands of layers in series, where all say what they take and every one takes what the last one gives."""
     known = [one for one in each if one is not None]
-    if len(known) < len(each):
+    if len(known) < len(each) or any(one.fits is not None for one in known):
         return None
     looks: Operands | None = None  # the first that wants a size
     y: int | None = None
@@ -100,11 +107,16 @@ class Guard(NamedTuple):
     rule: Callable[..., Any]
     check: Callable[..., None]
     operands: Operands | None = None
+    title: str = ""
 
-    def __call__(self, first: Tree, second: Tensor) -> Any:
+    def __call__(self, first: Tree, second: Tensor, *more: Any) -> Any:
         """The rule, of operands that were looked at."""
         self.check(first, second)
-        return self.rule(first, second)
+        return self.rule(first, second, *more)
+
+    def __repr__(self) -> str:
+        """What the layer prints as."""
+        return self.title or name(self.rule)
 
 
 def guarded(
@@ -115,17 +127,23 @@ def guarded(
     x: str = "...",
     y: str = "...",
     like: Callable[[Residuals], Tensor],
+    shape: Callable[[Residuals], tuple[int, ...]] | None = None,
+    fits: Callable[[Tensor], None] | None = None,
+    tokens: bool = False,
     **sizes: int,
 ) -> Layer:
     """The same layer behind checks of its operands, under a title to print.
 
     Args:
-        layer: The bare rules, as Forward and ByParts.
+        layer: The bare rules: a Forward, and ByParts or, of a layer that mixes samples, a plain function.
         title: What it prints as, such as "dense(64, 32)".
         params: The axes of each parameter by name, such as {"w": "D H"}; () for none.
         x: The axes of the inputs, such as "N ... D", ... being any number of axes.
-        y: Those of the outputs, which differ from x in the last one at most.
-        like: The residual that has the shape of y, but for the last axis.
+        y: Those of the outputs, where they differ from x in the last one at most.
+        like: A residual of the dtype and the device of y, and of its shape, but for the last axis.
+        shape: The shape of y by the residuals, where it is another.
+        fits: Raises InputError, on "inputs of {title}", where x does not fit in a way that its axes cannot say.
+        tokens: Whether x is of integers, at which `fits` alone looks.
         sizes: The sizes of the axes, such as D=64; what has none may have any size.
 
     Raises (when the layer is called):
@@ -136,11 +154,12 @@ def guarded(
     of_params, spec = optree.tree_flatten(own or (), none_is_leaf=True)  # type: ignore[arg-type]
     axes, words = x.split(), ", ".join(str(sizes.get(axis, axis)) for axis in x.split())
     least = len(axes) - ("..." in axes)
-    operands = Operands(spec, of_params, least, words, sizes.get(axes[-1]), sizes.get(y.split()[-1]))
+    operands = Operands(spec, of_params, least, words, sizes.get(axes[-1]), sizes.get(y.split()[-1]), fits, tokens)
 
     def check_dy(residuals: Residuals, dy: Tensor) -> None:
         kept = like(residuals)
-        size = kept.shape if operands.y is None else kept.shape[:-1] + (operands.y,)
+        size: tuple[int, ...] = kept.shape if operands.y is None else kept.shape[:-1] + (operands.y,)
+        size = size if shape is None else shape(residuals)
         if not is_dense(dy) or dy.shape != size:
             raise InputError("dy", describe(dy), f"shape {tuple(size)}, a floating tensor")
         if dy.dtype != kept.dtype or dy.device != kept.device:
@@ -151,7 +170,9 @@ def guarded(
     return Layer(
         layer.init,
         forward._replace(run=Guard(forward.run, operands.check, operands), title=title),
-        ByParts(Guard(backward.summands, check_dy), Guard(backward.inputs, check_dy), title),
+        _parted(backward, lambda part: Guard(part, check_dy))._replace(title=title)
+        if isinstance(backward, ByParts)
+        else Guard(backward, check_dy, title=title),
     )
 
 
@@ -163,12 +184,17 @@ def operands_of(forward: Any) -> Operands | None:
 
 def bare(rule: Any) -> Any:
     """A forward rule or a pullback without its door."""
-    if isinstance(rule, Forward) and isinstance(rule.run, Guard):
-        return rule._replace(run=rule.run.rule)
+    if isinstance(rule, Forward):
+        return rule._replace(run=bare(rule.run))
     if isinstance(rule, ByParts):
-        summands, inputs = (part.rule if isinstance(part, Guard) else part for part in (rule.summands, rule.inputs))
-        return ByParts(summands, inputs, rule.title)
-    return rule
+        return _parted(rule, bare)
+    return rule.rule if isinstance(rule, Guard) else rule
+
+
+def _parted(rule: ByParts, change: Callable[[Any], Any]) -> ByParts:
+    """The same pullback with each of its parts changed."""
+    whole = None if rule.whole is None else change(rule.whole)
+    return rule._replace(summands=change(rule.summands), inputs=change(rule.inputs), whole=whole)
 
 
 def _check_structure(place: str, tree: Any, spec: Any) -> None:

@@ -9,19 +9,22 @@ J. Given dy = 1 in the single entry i, it returns J[i]: so a rule derived by han
 or to be compared with torch.func.jacrev. Only small cases have the memory: see `python -m experiments jacobian`.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from .. import kernels, tree
 from ..errors import InputError, check_batch, check_params, describe
 from ..types import Layer, Params
-from .combine import pulled, ran
+from .pullbacks import pulled, ran
 
 
-def jacobian(layer: Layer, params: Params, x: Tensor) -> tuple[Params, Tensor]:
+def jacobian(layer: Layer, params: Params, x: Tensor) -> tuple[Params, Any]:
     """(dy/dparams, dy/dx) of y = layer(params, x), from the layer's own `backward`, vmapped over the entries of y.
 
-    Each has the shape of y followed by that of what it is taken with respect to; dy/dparams is a tree like params.
+    Each has the shape of y followed by that of what it is taken with respect to; dy/dparams is a tree like params. Of tokens
+    there is no dy/dx: it is ().
 
     Raises:
         InputError: layer is no Layer, or refuses its params or x.
@@ -35,4 +38,4 @@ def jacobian(layer: Layer, params: Params, x: Tensor) -> tuple[Params, Tensor]:
     vmapped = torch.func.vmap(lambda dy: pulled(layer.backward, residuals, dy))
     dparams, dx = kernels.undisturbed(vmapped, units)
     shaped: Params = tree.map(lambda rows: rows.reshape(*y.shape, *rows.shape[1:]), tree.arranged(dparams, params))
-    return shaped, dx.reshape(*y.shape, *x.shape)
+    return shaped, dx.reshape(*y.shape, *x.shape) if x.is_floating_point() else dx

@@ -5,8 +5,9 @@
     carry         y moved as claimed = f(params, x moved in one feature), whether or not the rest of x is scaled
     summands      the n-th is the parameter gradient of sample n alone, their total that of all samples
     inputs        row n is the input gradient of sample n alone
+    whole         the totals of the summands, and the inputs
 
-Finite differences believe the first three, per-sample gradients and training the others: who claims what is not so gets
+Finite differences believe the first three, per-sample gradients and training the others. Who claims what is not so gets
 numbers that are wrong in silence, unless a test of his runs `laws`. Whether the pullback is that of the forward rule is
 another question: that is `check_vjp`.
 """
@@ -23,7 +24,8 @@ from ..errors import InputError, check_batch, check_params, check_seed, describe
 from ..report import Finding, Report, at, relative_error, worst_index
 from ..types import Layer, Params, Residuals
 from .columns import Column
-from .combine import BackwardInSeries, ForwardInSeries, pulled, ran
+from .factors import totals
+from .pullbacks import gradient, ran
 
 ROUNDINGS = 1000  # of the dtype: claims are equalities, and only rounding may stand between their sides
 LOOKED_AT = 64  # entries of a leaf, or features, at most
@@ -54,8 +56,7 @@ def laws(layer: Layer, params: Params, x: Tensor, *, seed: int = 0) -> Report:
         raise InputError("x", describe(x), "two samples at least, or nothing tells one from the batch")
     generator = torch.Generator().manual_seed(check_seed(seed))
     y, residuals = ran(layer.forward, params, x)  # by the door: beyond it the rules trust their operands
-    claims = [*_of_forward("forward", layer.forward, params, x, generator)]
-    claims += _of_backward("backward", layer.backward, residuals, _alone(layer.forward, params, x), _like(y, generator))
+    claims = _of_layer("", layer.forward, params, x, layer.backward, residuals, _like(y, generator), generator)
     findings = {name: finding for title, claim in claims for name, finding in _judged(title, claim)}
     return Report(findings, remarks=() if findings else ("The layer claims nothing.",))
 
@@ -82,6 +83,40 @@ def _compared(claimed: Tensor, defined: Tensor) -> Finding:
     worst = worst_index(claimed, defined)
     sentence = f"at {at(worst)} the claim gives {claimed[worst]:.9g} and its definition {defined[worst]:.9g}"
     return Finding("wrong", error, allowed, worst, cause=Cause.CLAIM, diagnosis=sentence)
+
+
+def _of_layer(
+    place: str,
+    forward: Any,
+    params: Params,
+    x: Tensor,
+    backward: Any,
+    kept: Residuals,
+    dy: Tensor,
+    generator: torch.Generator,
+) -> Iterator[Claim]:
+    """The claims of a layer, or of the layers in it, each handed what it has in the batch: another may mix samples."""
+    if not hasattr(forward, "through"):
+        yield from _of_forward(f"forward{place}", forward, params, x, generator)
+        yield from _of_backward(f"backward{place}", backward, kept, dy, forward, params, x)
+        return
+    ahead: list[Any] = []
+    back: list[Any] = []
+
+    def run(inner: Any, own: Params, x: Tensor) -> tuple[Tensor, Residuals]:
+        ahead.append((inner, own, x))
+        return ran(inner, own, x)
+
+    def pull(inner: Any, kept: Residuals, dy: Tensor, dx: bool) -> tuple[Params, Any]:
+        back.insert(0, (inner, kept, dy))
+        return gradient(inner, kept, dy, dx)
+
+    forward.through(run, params, x)
+    if hasattr(backward, "through"):
+        backward.through(pull, kept, dy, True)
+    for index, (inner, own, x) in enumerate(ahead):
+        pullback, kept, dy = back[index] if back else (None, (), dy)
+        yield from _of_layer(f"{place}[{index}]", inner, own, x, pullback, kept, dy, generator)
 
 
 def _of_forward(root: str, forward: Any, params: Params, x: Tensor, generator: torch.Generator) -> Iterator[Claim]:
@@ -114,52 +149,43 @@ def _of_forward(root: str, forward: Any, params: Params, x: Tensor, generator: t
             written_out = spread.copies(y) if isinstance(spread, Column) else spread
             yield "" if column.scale is None else " of a scaled column", written_out, _each(f, params, column.copies(x))
 
-    if isinstance(forward, ForwardInSeries):
-        for index, inner in enumerate(forward.forwards):
-            yield from _of_forward(f"{root}[{index}]", inner, params[index], x, generator)
-            x = ran(inner, params[index], x)[0]
-        return
     for name, claim in (("rowwise", rowwise), ("moves", moves), ("carry", carry)):
         if getattr(forward, name, None):
             yield f"{root}.{name}", claim
 
 
-def _of_backward(root: str, backward: Any, residuals: Residuals, alone: list[Residuals], dy: Tensor) -> Iterator[Claim]:
+def _of_backward(
+    root: str, backward: Any, kept: Residuals, dy: Tensor, forward: Any, params: Params, x: Tensor
+) -> Iterator[Claim]:
+    def by_parts(kept: Residuals, dy: Tensor) -> tuple[Params, Any]:
+        return totals(backward.summands(kept, dy)), backward.inputs(kept, dy)
+
+    def alone(n: int) -> tuple[Params, Any]:
+        return by_parts(ran(forward, params, x[n : n + 1])[1], dy[n : n + 1])
+
     def summands() -> Iterator[tuple[str, Tensor, Tensor]]:
-        found, each = backward.summands(residuals, dy), [pulled(backward, *one)[0] for one in _one_by_one(alone, dy)]
+        found, each = backward.summands(kept, dy), [alone(n)[0] for n in range(len(x))]
         stacked = tree.map(lambda *leaves: torch.stack(leaves), *each)
         for path, summand, rows in zip(tree.paths(stacked, ""), tree.leaves(found), tree.leaves(stacked), strict=True):
             yield path, summand.each(), rows
             yield f"{path}, their total", summand.total(), rows.sum(0)
 
     def inputs() -> Iterator[tuple[str, Tensor, Tensor]]:
-        rows = [pulled(backward, *one)[1] for one in _one_by_one(alone, dy)]
-        yield "", backward.inputs(residuals, dy), torch.cat(rows)
+        if x.is_floating_point():
+            yield "", backward.inputs(kept, dy), torch.cat([alone(n)[1] for n in range(len(x))])
 
-    if isinstance(backward, BackwardInSeries):
-        for index in reversed(range(len(backward.backwards))):
-            inner, kept, of_each = backward.backwards[index], residuals[index], [one[index] for one in alone]
-            yield from _of_backward(f"{root}[{index}]", inner, kept, of_each, dy)
-            dy = pulled(inner, kept, dy)[1]
-        return
-    for name, claim in (("summands", summands), ("inputs", inputs)):
+    def whole() -> Iterator[tuple[str, Tensor, Tensor]]:
+        both = by_parts(kept, dy)
+        for words, claimed, defined in (
+            ("", backward.whole(kept, dy, True), both),
+            (" without dx", backward.whole(kept, dy, False)[0], both[0]),
+        ):
+            for path, *pair in zip(tree.paths(defined, ""), tree.leaves(claimed), tree.leaves(defined), strict=True):
+                yield words + path, *pair
+
+    for name, claim in (("summands", summands), ("inputs", inputs), ("whole", whole)):
         if getattr(backward, name, None):
             yield f"{root}.{name}", claim
-
-
-def _alone(forward: Any, params: Params, x: Tensor) -> list[Residuals]:
-    """The residuals of every sample alone, each layer handed what it has in the batch: the one before may mix samples."""
-    if not isinstance(forward, ForwardInSeries):
-        return [ran(forward, params, x[n : n + 1])[1] for n in range(len(x))]
-    of_layers = []
-    for inner, own in zip(forward.forwards, params, strict=True):
-        of_layers.append(_alone(inner, own, x))
-        x = ran(inner, own, x)[0]
-    return [tuple(kept) for kept in zip(*of_layers, strict=True)]
-
-
-def _one_by_one(alone: list[Residuals], dy: Tensor) -> Iterator[tuple[Residuals, Tensor]]:
-    return ((kept, dy[n : n + 1]) for n, kept in enumerate(alone))
 
 
 def _each(f: Callable[[Params, Tensor], Tensor], params: Params, copies: Tensor) -> Tensor:

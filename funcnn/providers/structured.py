@@ -23,7 +23,8 @@ from torch import Tensor
 
 from .. import tree
 from ..layers.columns import Carry, Column, Move
-from ..layers.combine import chain, ran
+from ..layers.combine import chain
+from ..layers.pullbacks import ran
 from ..losses import Mean
 from ..objectives import Composed, evaluated, pair
 from ..types import Batch, ForwardRule, Params

@@ -3,6 +3,7 @@ import torch
 from helpers import assert_close, normal, same_bits, seeded
 
 import funcnn as fn
+from funcnn.layers.pullbacks import gradient, parts
 
 
 def test_nested_serials_compute_what_the_flat_one_does():
@@ -47,5 +48,5 @@ def test_training_never_asks_the_first_layer_for_the_gradient_of_its_inputs(dept
 def test_the_gradient_of_the_parameters_alone_is_the_first_part_of_backward():
     layer, x = fn.mlp([4, 5, 3]), normal(6, 4)
     residuals, dy = layer.forward(layer.init(seeded()), x)[1], normal(6, 3, seed=1)
-    assert same_bits(layer.backward.params(residuals, dy), layer.backward(residuals, dy)[0])
-    assert torch.equal(layer.backward.inputs(residuals, dy), layer.backward(residuals, dy)[1])
+    assert same_bits(gradient(layer.backward, residuals, dy, False)[0], layer.backward(residuals, dy)[0])
+    assert torch.equal(parts(layer.backward, residuals, dy)[1], layer.backward(residuals, dy)[1])
