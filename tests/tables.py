@@ -4,16 +4,11 @@ from typing import Any, NamedTuple
 
 import torch
 from helpers import labels, normal, seeded
+from row import LayerRow, affine, series
+from rows import ROWS
 
 import funcnn as fn
 from funcnn.layers.guarded import guarded
-
-
-class LayerRow(NamedTuple):
-    layer: fn.Layer
-    x: torch.Tensor  # samples, far from every kink
-    formula: Any  # the same function of (params, x) in torch's words
-    analytic: bool = True
 
 
 class LossRow(NamedTuple):
@@ -102,10 +97,6 @@ def nothing_known(loss):
     return fn.Loss(lambda outputs, targets: loss.forward(outputs, targets), lambda residuals: loss.backward(residuals))
 
 
-def affine(params, x):
-    return torch.einsum("...d,dh->...h", x, params["w"]) + params["b"]
-
-
 def linear(params, x):
     return torch.einsum("...d,dh->...h", x, params["w"])
 
@@ -136,15 +127,6 @@ def tempered_formula(params, x):
 
 def centred_formula(params, x):
     return (x - 0.5 * x.mean(0)) * params["factor"]
-
-
-def series(*formulas):
-    def formula(params, x):
-        for part, own in zip(formulas, params, strict=True):
-            x = part(own, x)
-        return x
-
-    return formula
 
 
 N = 5
@@ -228,6 +210,8 @@ LAYERS = {
     ),
 }
 
+LAYERS |= ROWS
+
 REALS, WANTED = normal(N, 3, seed=2), normal(N, 3, seed=3)
 P, Q = 0.05 + 0.9 * torch.rand(2, N, 3, generator=seeded(4), dtype=torch.float64)
 CLASSES = labels(N, 3, seed=5)
@@ -272,7 +256,7 @@ LOSSES = {
 def layer_scene(name, dtype=torch.float64):
     """(layer, parameters, inputs, targets of the outputs' shape) of a row."""
     row = LAYERS[name]
-    params, x = row.layer.init(seeded(), dtype=dtype), row.x.to(dtype)
+    params, x = row.layer.init(seeded(), dtype=dtype), row.x.to(dtype) if row.x.is_floating_point() else row.x
     return row.layer, params, x, normal(*row.layer(params, x).shape, seed=9, dtype=dtype)
 
 

@@ -1,0 +1,5 @@
+"""The rows of the layers beyond dense, a file for each file of funcnn/layers."""
+
+from rows import attention, branches, embedding
+
+ROWS = attention.ROWS | branches.ROWS | embedding.ROWS
