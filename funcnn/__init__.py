@@ -42,6 +42,9 @@ from .layers.laws import laws as laws
 from .layers.models import autoencoder as autoencoder
 from .layers.models import mlp as mlp
 from .layers.models import perceptron as perceptron
+from .layers.recurrent import gru as gru
+from .layers.recurrent import lstm as lstm
+from .layers.recurrent import rnn as rnn
 from .loop import train as train
 from .losses import binary_cross_entropy as binary_cross_entropy
 from .losses import half_squared_error as half_squared_error
