@@ -42,6 +42,8 @@ from .layers.laws import laws as laws
 from .layers.models import autoencoder as autoencoder
 from .layers.models import mlp as mlp
 from .layers.models import perceptron as perceptron
+from .layers.normalisation import layer_norm as layer_norm
+from .layers.normalisation import rms_norm as rms_norm
 from .layers.recurrent import gru as gru
 from .layers.recurrent import lstm as lstm
 from .layers.recurrent import rnn as rnn

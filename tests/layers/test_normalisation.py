@@ -1,0 +1,195 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from helpers import assert_close, labels, normal, says, seeded
+
+import funcnn as fn
+
+# name: (a layer, its inputs without the samples, torch's operation of (params, x))
+TORCH = {
+    "layer norm": (fn.layer_norm(7), (7,), lambda p, x: F.layer_norm(x, (7,), p["w"], p["b"])),
+    "layer norm on tokens": (fn.layer_norm(7, 0.1), (3, 7), lambda p, x: F.layer_norm(x, (7,), p["w"], p["b"], 0.1)),
+    "rms norm": (fn.rms_norm(7), (7,), lambda p, x: F.rms_norm(x, (7,), p["w"], 1e-6)),
+    "rms norm on tokens": (fn.rms_norm(7, 0.1), (2, 3, 7), lambda p, x: F.rms_norm(x, (7,), p["w"], 0.1)),
+}
+every_norm = pytest.mark.parametrize("name", TORCH)
+
+
+def drawn(layer, seed=3, dtype=torch.float64):
+    """Parameters that are not 1 and 0."""
+    params = layer.init(seeded(), dtype=dtype)
+    return {
+        key: leaf + normal(*leaf.shape, seed=seed + place, dtype=dtype) for place, (key, leaf) in enumerate(params.items())
+    }
+
+
+def scene(name, samples=9, seed=0, dtype=torch.float64):
+    layer, shape, operation = TORCH[name]
+    x, dy = (normal(samples, *shape, seed=seed + more, dtype=dtype) for more in (1, 2))
+    return layer, operation, drawn(layer, seed + 3, dtype), x, dy
+
+
+@pytest.mark.parametrize("samples", [2, 3, 9])
+@every_norm
+def test_it_is_torchs_own_operation_and_its_gradient(name, samples):
+    for seed in range(5):
+        layer, operation, params, x, dy = scene(name, samples, 10 * seed)
+        y, residuals = layer.forward(params, x)
+        expected, pullback = torch.func.vjp(operation, params, x)
+        assert_close(y, expected, 1e-10)
+        assert_close(layer.backward(residuals, dy), pullback(dy), 1e-10)
+
+
+@every_norm
+def test_its_pullback_has_derivatives_of_its_own(name):
+    layer, operation, params, x, dy = scene(name)
+    way, tangent = (params, x, dy), (params, dy, x)
+
+    def pulled(params, x, dy):
+        return layer.backward(layer.forward(params, x)[1], dy)
+
+    def by_torch(params, x, dy):
+        return torch.func.vjp(operation, params, x)[1](dy)
+
+    assert_close(torch.func.jvp(pulled, way, tangent), torch.func.jvp(by_torch, way, tangent), 1e-10)
+    ours, theirs = (torch.func.grad(lambda x, f=f: f(params, x, dy)[1].sin().sum())(x) for f in (pulled, by_torch))
+    assert_close(ours, theirs, 1e-10)
+
+
+def database(name):
+    """The samples that torch has of one of its operators."""
+    pytest.importorskip("expecttest")
+    from torch.testing._internal.common_methods_invocations import op_db
+
+    (operator,) = [
+        operator for operator in op_db if f"{operator.name}{operator.variant_test_name}" == f"nn.functional.{name}"
+    ]
+    torch.manual_seed(0)
+    return [*operator.sample_inputs("cpu", torch.float64)]
+
+
+def of_layer_norm(x, shape, w=None, b=None, eps=1e-5):
+    return (fn.layer_norm(shape[-1], eps), {"w": w, "b": b}) if len(shape) == 1 and x.ndim > 1 else None
+
+
+def of_rms_norm(x, shape, w=None, eps=None):
+    eps = torch.finfo(x.dtype).eps if eps is None else eps
+    return (fn.rms_norm(shape[-1], eps), {"w": w}) if len(shape) == 1 and x.ndim > 1 else None
+
+
+@pytest.mark.parametrize("build", [of_layer_norm, of_rms_norm])
+def test_it_is_torchs_operation_on_the_samples_of_torchs_database(build):
+    name, tried = build.__name__.removeprefix("of_"), 0
+    for sample in database(name):
+        x, operation = sample.input, getattr(F, name)
+        try:
+            built = build(x, *sample.args, **sample.kwargs) if x.numel() else None
+        except fn.InputError:  # an eps of 0 or less
+            built = None
+        if built is None:
+            continue
+        layer, given = built
+        starts = layer.init(seeded(), dtype=x.dtype)
+        params = {key: starts[key] if leaf is None else leaf.detach() for key, leaf in given.items()}
+        expected = operation(x, *sample.args, **sample.kwargs)
+        x, dy = x.detach(), normal(*expected.shape)
+        leaf = x.clone().requires_grad_()
+        slope = torch.autograd.grad(operation(leaf, *sample.args, **sample.kwargs), leaf, dy)[0]
+        y, residuals = layer.forward(params, x)
+        assert_close(y, expected.detach(), 1e-10)
+        assert_close(layer.backward(residuals, dy)[1], slope, 1e-10)
+        tried += 1
+    assert tried
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("norm", [fn.layer_norm(6), fn.rms_norm(6)], ids=repr)
+def test_check_is_content_in_every_precision(norm, dtype):
+    network = fn.serial(fn.dense(4, 6), norm, fn.dense(6, 3))
+    params, batch = network.init(seeded(1), dtype=dtype), (normal(12, 4, dtype=dtype), labels(12, 3))
+    report = fn.check(fn.explicit(fn.supervised(network, fn.softmax_cross_entropy())), params, batch)
+    assert report, report
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@every_norm
+def test_low_precision_is_double_precision_rounded(name, dtype):
+    layer, operation, params, x, dy = scene(name, 16, dtype=dtype)
+    y, residuals = layer.forward(params, x)
+    doubled = fn.tree.map(torch.Tensor.double, (params, x, dy))
+    expected, pullback = torch.func.vjp(operation, *doubled[:2])
+    found = fn.tree.map(torch.Tensor.double, (y, layer.backward(residuals, dy)))
+    assert {leaf.dtype for leaf in fn.tree.leaves((y, layer.backward(residuals, dy)))} == {dtype}
+    assert_close(found, (expected, pullback(doubled[2])), 30 * torch.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("size", [0.0, 1e-3, 1.0, 1e3])
+@every_norm
+def test_equal_numbers_give_the_shift_and_no_gradient_that_is_no_number(name, size, dtype):
+    layer, _, params, x, dy = scene(name, dtype=dtype)
+    x = torch.full_like(x, size)
+    y, residuals = layer.forward(params, x)
+    dparams, dx = layer.backward(residuals, dy)
+    assert all(leaf.isfinite().all() for leaf in fn.tree.leaves((y, dparams, dx)))
+    if "b" in params:
+        shift = params["b"] if "layer" in name else params["b"].reshape(-1, *[1] * (x.ndim - 2))
+        assert_close(y, shift.expand_as(y), 400 * max(size, 1) * torch.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("layer", [fn.layer_norm(1)], ids=repr)
+def test_of_a_single_number_nothing_is_left_but_the_shift(layer):
+    params, x = drawn(layer), normal(5, len(drawn(layer)["w"]))
+    y, residuals = layer.forward(params, x)
+    assert_close(y, params["b"].expand_as(x), 1e-12)
+    dparams, dx = layer.backward(residuals, torch.ones_like(x))
+    assert_close(dx, torch.zeros_like(x), 1e-10)  # r = 1 / sqrt(eps) times what rounding leaves
+    assert_close(dparams["w"], torch.zeros_like(params["w"]), 1e-12)
+
+
+@pytest.mark.parametrize("name", ["layer norm"])
+def test_a_mean_far_from_0_costs_no_digits_beyond_those_of_x(name):
+    layer, operation, params, x, dy = scene(name, dtype=torch.float32)
+    x = 1000 + x
+    y, residuals = layer.forward(params, x)
+    doubled = fn.tree.map(torch.Tensor.double, (params, x))
+    expected, pullback = torch.func.vjp(operation, *doubled)
+    found = fn.tree.map(torch.Tensor.double, (y, layer.backward(residuals, dy)))
+    assert_close(found, (expected, pullback(dy.double())), 1e-3)
+
+
+# the call: (a function without arguments, the place, what was found, what is needed)
+BAD = {
+    "no features": (lambda: fn.layer_norm(0), "features", "0", "positive integer"),
+    "half a feature": (lambda: fn.rms_norm(2.5), "features", "2.5", "positive integer"),
+    "eps of 0": (lambda: fn.layer_norm(4, 0.0), "eps", "0.0", "at least"),
+    "eps of less than float32 has": (lambda: fn.layer_norm(4, 1e-50), "eps", "1e-50", "at least"),
+    "eps by name": (lambda: fn.rms_norm(4, "small"), "eps", "'small'", "a number"),
+    "layer norm, too wide": (
+        lambda: fn.layer_norm(4).forward(drawn(fn.layer_norm(4)), normal(2, 5)),
+        "inputs of params",
+        "(2, 5)",
+        "(N, ..., 4)",
+    ),
+    "rms norm, a shift": (
+        lambda: fn.rms_norm(4).forward(drawn(fn.layer_norm(4)), normal(2, 4)),
+        "params",
+        "'b'",
+        "['w']",
+    ),
+}
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize("name", BAD)
+def test_what_does_not_fit_is_refused(name):
+    call, *message = BAD[name]
+    with pytest.raises(fn.InputError) as caught:
+        call()
+    assert says(caught.value, *message)
+
+
+def test_a_network_starts_with_scales_of_1_and_shifts_of_0():
+    for layer, *_ in TORCH.values():
+        params = layer.init(seeded())
+        assert params["w"].eq(1).all() and ("b" not in params or params["b"].eq(0).all())
