@@ -9,6 +9,7 @@ from .checking.check import check as check
 from .checking.diagnosis import HYPOTHESES as HYPOTHESES
 from .checking.vjp import assert_vjp as assert_vjp
 from .checking.vjp import check_vjp as check_vjp
+from .checking.witnesses import WITNESSES as WITNESSES
 from .epochs import Fit as Fit
 from .epochs import History as History
 from .epochs import fit as fit

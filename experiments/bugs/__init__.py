@@ -39,7 +39,7 @@ class Bugs(Options):
     every: int = 1
     """Plants every n-th bug only."""
     without: str = ""
-    """A hypothesis that our checker does without, to see what it is worth: one of the names in fn.HYPOTHESES."""
+    """A name in fn.WITNESSES or fn.HYPOTHESES that our checker does without, to see what it is worth."""
 
 
 def run(options: Bugs) -> Result:

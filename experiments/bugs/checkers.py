@@ -45,17 +45,20 @@ def read(report: Any) -> tuple[Verdict, tuple[str, ...]]:
     return ("kink" if any(f.verdict == "kink" for f in findings) else "passed"), causes
 
 
+TABLES: dict[str, tuple[Any, ...]] = {"witnesses": fn.WITNESSES, "hypotheses": fn.HYPOTHESES}
+
+
 def ours(subject: Subject, without: str = "") -> Any:
-    """fn.check of a StepFn, fn.check_vjp of anything else, without one of its hypotheses."""
-    hypotheses = [hypothesis for hypothesis in fn.HYPOTHESES if hypothesis.__name__.lstrip("_") != without]
+    """fn.check of a StepFn, fn.check_vjp of anything else, without one of its witnesses or hypotheses."""
+    others = {table: [each for each in whole if each.__name__ != without] for table, whole in TABLES.items()}
     if isinstance(subject.what, fn.StepFn):
-        return fn.check(subject.what, *subject.inputs, hypotheses=hypotheses)
-    return fn.check_vjp(subject.what, subject.inputs, hypotheses=hypotheses)
+        return fn.check(subject.what, *subject.inputs, **others)
+    return fn.check_vjp(subject.what, subject.inputs, **others)
 
 
 def available(without: str = "") -> dict[str, Callable[[Subject], Any]]:
-    """Every checker that is installed, ours first. Raises BadOption for a hypothesis that is none."""
-    names = [hypothesis.__name__.lstrip("_") for hypothesis in fn.HYPOTHESES]
+    """Every checker that is installed, ours first. Raises BadOption for a witness or hypothesis that is none."""
+    names = [each.__name__ for table in TABLES.values() for each in table]
     if without and without not in names:
         raise BadOption(f"without: {without!r} is none of {', '.join(names)}")
     found: dict[str, Callable[[Subject], Any]] = {

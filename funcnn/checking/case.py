@@ -47,7 +47,7 @@ class Case:
     def right(self) -> Tensor:
         """The reference, where a witness has brought one."""
         if self.r is None:
-            raise AssertionError("no witness has brought a reference")
+            raise LookupError("no witness has brought a reference")
         return self.r
 
     @property

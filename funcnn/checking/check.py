@@ -29,7 +29,7 @@ from .subject import Subject, check_finite, gradient_leaves, provider
 from .surface import Surface, rounded
 from .thresholds import LIMITS
 from .trials import attempt, copied, repeated, same_value, untouched
-from .witnesses import settled
+from .witnesses import WITNESSES, Witness, settled
 
 Provider: TypeAlias = Callable[[Params, Batch], tuple[Tensor, Params]]  # as a StepFn is
 
@@ -42,6 +42,7 @@ def check(
     reference: Provider | None = None,
     tolerance: float = 1e-7,
     seed: int = 0,
+    witnesses: Sequence[Witness] = WITNESSES,
     hypotheses: Sequence[Hypothesis] = HYPOTHESES,
 ) -> Report:
     """Compares a gradient with a reference, leaf by leaf, and says what is wrong where they disagree.
@@ -54,6 +55,7 @@ def check(
             in float64, along random directions first and where these object, up to 10,000 parameters, of every entry.
         tolerance: The relative error that a leaf may have. In low precision the noise floor counts if it is higher.
         seed: Of the random directions.
+        witnesses: Who say whether a leaf is wrong, in order: functions from a case to a case that knows more.
         hypotheses: What may be said of a leaf that is wrong, in order: functions of the evidence that yield (cause,
             sentence).
 
@@ -71,9 +73,8 @@ def check(
     counts = (len(tree.leaves(batch)[0]),) if tree.leaves(batch) else (1,)
     known = None if reference is None else provider("reference", reference)
     paths = tree.paths(params, "params")
-    subject = Subject(
-        claimed, known, params, batch, paths, counts, None, network_predictions, _formula, hypotheses=hypotheses
-    )
+    tables = (witnesses, hypotheses)
+    subject = Subject(claimed, known, params, batch, paths, counts, None, network_predictions, _formula, *tables)
     report: Report = kernels.undisturbed(_checked, subject, tolerance, seed)
     return report
 

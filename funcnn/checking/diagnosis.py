@@ -14,7 +14,7 @@ import torch
 from ..causes import Cause, Own
 from ..report import worst_index
 from .evidence import Evidence, Hypothesis, Said
-from .hypotheses.factors import named_factor
+from .hypotheses.factors import exchanged, named_factor
 from .hypotheses.known import nearest
 from .hypotheses.places import rearranged
 from .hypotheses.placing import PLACING
@@ -22,10 +22,10 @@ from .reading import READING
 from .sample_hypotheses import one_sample, rescaled_units, weighted_samples
 
 
-def diagnose(evidence: Evidence, hypotheses: Sequence[Hypothesis] | None = None) -> tuple[Cause | Own, str]:
+def diagnose(evidence: Evidence, hypotheses: Sequence[Hypothesis]) -> tuple[Cause | Own, str]:
     """The first cause that has a name, as (name, sentence); else what fits without one, or what single samples show."""
     unnamed: list[str] = []
-    for hypothesis in HYPOTHESES if hypotheses is None else hypotheses:
+    for hypothesis in hypotheses:
         if unnamed and hypothesis in OF_SAMPLES:
             break
         for cause, sentence in hypothesis(evidence):
@@ -35,19 +35,22 @@ def diagnose(evidence: Evidence, hypotheses: Sequence[Hypothesis] | None = None)
     return Cause.NONE, unnamed[0] if unnamed else _none(evidence)
 
 
-def _not_finite(e: Evidence) -> Iterator[Said]:
+def not_finite(e: Evidence) -> Iterator[Said]:
+    """Entries are NaN or infinite."""
     bad = ~e.g.isfinite()
     if bad.any():
         first = e.name(tuple(bad.nonzero()[0].tolist()))
         yield Cause.NOT_FINITE, f"{int(bad.sum())} of {e.g.numel()} entries are NaN or infinite, the first at {first}"
 
 
-def _zero(e: Evidence) -> Iterator[Said]:
+def zero(e: Evidence) -> Iterator[Said]:
+    """All of it is 0."""
     if not e.g.any():
         yield Cause.ZERO, "it is 0: the leaf is detached from the value, or the function closes over another copy of it"
 
 
-def _scaled(e: Evidence) -> Iterator[Said]:
+def scaled(e: Evidence) -> Iterator[Said]:
+    """A multiple of the reference, c r: the sign, a factor 2 or N, or one with another name."""
     c = e.factor
     if not e.fits(c * e.r):
         return
@@ -71,7 +74,8 @@ def _scaled(e: Evidence) -> Iterator[Said]:
     yield Cause.NONE, f"it is {c:.6g} times the reference; no hypothesis has that factor"
 
 
-def _some_entries(e: Evidence) -> Iterator[Said]:
+def some_entries(e: Evidence) -> Iterator[Said]:
+    """One entry, row or column is wrong."""
     wrong = (e.g - e.r).abs() > max(1e-3 * (e.g - e.r).abs().max().item(), e.allowed * e.r.abs().max().item())
     index = wrong.nonzero()
     if e.g.numel() == 1 or not len(index):
@@ -83,11 +87,12 @@ def _some_entries(e: Evidence) -> Iterator[Said]:
         if e.g.ndim == 2 and e.g.shape[axis] > 1 and len(index) > 1 and (index[:, axis] == first[axis]).all():
             line = e.g.select(axis, first[axis]), e.r.select(axis, first[axis])
             own = Evidence(*line, e.allowed, e.counts)
-            told = diagnose(own)[1]
+            told = diagnose(own, HYPOTHESES)[1]
             yield cause, f"only {name} {first[axis]} is wrong: there {told}"
 
 
-def _transposed(e: Evidence) -> Iterator[Said]:
+def transposed(e: Evidence) -> Iterator[Said]:
+    """The transpose of the reference."""
     if e.r.ndim != 2 or 1 in e.r.shape:
         return
     for p in (e.r.mT, e.r.mT.reshape(e.r.shape), e.r.reshape(e.r.mT.shape).mT):
@@ -95,7 +100,8 @@ def _transposed(e: Evidence) -> Iterator[Said]:
             yield Cause.TRANSPOSED, "it is the transpose of the reference"
 
 
-def _permuted(e: Evidence) -> Iterator[Said]:
+def permuted(e: Evidence) -> Iterator[Said]:
+    """The entries of the reference in any other order."""
     if e.g.numel() < 2:
         return
     order, reference_order = e.g.flatten().argsort(), e.r.flatten().argsort()
@@ -106,13 +112,15 @@ def _permuted(e: Evidence) -> Iterator[Said]:
         yield Cause.PERMUTED, f"it has the entries of the reference in other places: {moved} of {e.g.numel()} are permuted"
 
 
-def _predicted(e: Evidence) -> Iterator[Said]:
+def predicted(e: Evidence) -> Iterator[Said]:
+    """What a known mistake elsewhere in the network, or in the rule, would make of it."""
     for cause, sentence, p in e.predictions():
         if p.shape == e.g.shape and e.fits(p):
             yield cause, sentence
 
 
-def _unsummed(e: Evidence) -> Iterator[Said]:
+def unsummed(e: Evidence) -> Iterator[Said]:
+    """Another shape: the sum over the samples is missing, or it is transposed."""
     if e.g.shape == e.r.shape:
         return
     shapes = f"its shape is {tuple(e.g.shape)} in place of {tuple(e.r.shape)}"
@@ -124,10 +132,6 @@ def _unsummed(e: Evidence) -> Iterator[Said]:
         yield Cause.SHAPE, shapes
 
 
-def _one_bias(e: Evidence) -> Iterator[Said]:
-    yield from (cause for cause in one_sample(e) if cause[0])
-
-
 def _none(e: Evidence) -> str:
     c, worst = e.factor, worst_index(e.g, e.r)
     left = ((e.g - c * e.r).norm() / e.g.norm()).item()
@@ -135,18 +139,19 @@ def _none(e: Evidence) -> str:
     return f"{best}. At {e.name(worst)} it is {e.g[worst]:.9g} in place of {e.r[worst]:.9g}{nearest(e)}"
 
 
-OF_SAMPLES: tuple[Hypothesis, ...] = (one_sample, weighted_samples, rescaled_units)
+OF_SAMPLES: tuple[Hypothesis, ...] = (weighted_samples, rescaled_units)  # where nothing else fits
 HYPOTHESES: tuple[Hypothesis, ...] = (
-    _unsummed,
-    _not_finite,
-    _zero,
-    _scaled,
-    _some_entries,
-    _transposed,
+    unsummed,
+    not_finite,
+    zero,
+    scaled,
+    some_entries,
+    transposed,
     rearranged,
-    _permuted,
-    _predicted,
-    _one_bias,
+    permuted,
+    predicted,
+    one_sample,
+    exchanged,
     *READING,
     *PLACING,
     *OF_SAMPLES,

@@ -35,8 +35,6 @@ def rule_predictions(forward: Any, contraction: Contraction, surface: Surface) -
             return tree.leaves(func_grad(objective)(surface.leaves, ())[1])
 
         return predict(forward.forward, params, x, gradient) + found
-    if len(surface.leaves) == 2 and surface.leaves[0].shape == surface.leaves[1].shape:
-        found.append((Cause.PERMUTED, "the gradients of the two inputs are exchanged", surface.gradients[::-1]))
     found += _transposed_inputs(surface)
     if len(surface.leaves) == 1 and surface.leaves[0].shape == u.shape:
         value = finite_difference(Objective(surface.reference.value))

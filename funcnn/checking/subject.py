@@ -35,9 +35,10 @@ class Subject(NamedTuple):
     rows         the summands of the value, if the samples of the batch are not
     predictions  surface -> the gradients that known mistakes would give
     formula      (surface, position) -> what the rule is of, for a leaf
+    witnesses    who say whether a leaf is wrong: functions of a case
+    hypotheses   what may be said of a leaf that is wrong
     root         what the parameters are called
     follows      the reference in the precision of the parameters, where there is one
-    hypotheses   what may be said of a leaf that is wrong; None is all that there are
     """
 
     claimed: StepFn
@@ -49,9 +50,10 @@ class Subject(NamedTuple):
     rows: Rows | None
     predictions: Callable[[Any], list[Prediction]]
     formula: Callable[[Any, int], Formula]
+    witnesses: Sequence[Callable[[Any], Any]]
+    hypotheses: Sequence[Hypothesis]
     root: str = "params"
     follows: StepFn | None = None
-    hypotheses: Sequence[Hypothesis] | None = None
 
 
 def provider(place: str, step_fn: Any) -> StepFn:

@@ -30,6 +30,7 @@ from .rules import Rule, floats, lifted, takes_two
 from .subject import Subject, check_finite, check_visible
 from .thresholds import LIMITS
 from .trials import attempt
+from .witnesses import WITNESSES, Witness
 
 TOLD = (Cause.NOT_FINITE, Cause.PRECISION)  # causes of which everything else follows
 UNLIKE = 0x9E3779B97F4A7C15  # the inputs may have been drawn with the very same seed
@@ -46,6 +47,7 @@ class Asked(NamedTuple):
     tolerance: float
     nondeterminism: float
     seed: int
+    witnesses: Sequence[Witness]
     hypotheses: Sequence[Hypothesis]
 
 
@@ -59,6 +61,7 @@ def check_vjp(
     tolerance: float = 1e-7,
     nondeterminism: float = 0.0,
     seed: int = 0,
+    witnesses: Sequence[Witness] = WITNESSES,
     hypotheses: Sequence[Hypothesis] = HYPOTHESES,
 ) -> Report:
     """Checks a backward rule against central differences in float64, and in the uses that attack it.
@@ -81,7 +84,8 @@ def check_vjp(
         tolerance: As in `check`.
         nondeterminism: The relative difference that two calls may have, beside that of sums in another order.
         seed: Of the cotangents and the directions.
-        hypotheses: As in `check`.
+        witnesses: As in `check`, and so the
+        hypotheses: as in `check`.
 
     Raises:
         InputError: no rule of these forms; inputs that are no tuple, not finite, or that the rule gives no gradients for; a
@@ -100,7 +104,7 @@ def check_vjp(
     for path, leaf in zip(tree.paths(inputs, "inputs"), tree.leaves(inputs), strict=True):
         check_visible(path, leaf)
     rule = lifted(forward, backward, inputs)
-    asked = Asked(forward, rule, inputs, reference, constants, tolerance, nondeterminism, seed, hypotheses)
+    asked = Asked(forward, rule, inputs, reference, constants, tolerance, nondeterminism, seed, witnesses, hypotheses)
     report: Report = kernels.undisturbed(_checked, asked)
     return report
 
@@ -170,9 +174,10 @@ def _subject(asked: Asked, contraction: Contraction, counts: tuple[int, ...]) ->
         contraction.rows if known is None else None,
         partial(rule_predictions, asked.forward, contraction),
         lambda surface, position: contraction.formula(surface.leaves, position),
+        asked.witnesses,
+        asked.hypotheses,
         "inputs",
         known,
-        asked.hypotheses,
     )
 
 

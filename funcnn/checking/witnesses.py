@@ -8,7 +8,7 @@ operands, and the noise floor decides, see `precision`.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -28,10 +28,10 @@ Witness: TypeAlias = Callable[[Case], Case]
 
 def settled(case: Case) -> Case:
     """What the witnesses say of a case."""
-    return _heard(case, WITNESSES)
+    return _heard(case, case.surface.subject.witnesses)
 
 
-def _heard(case: Case, witnesses: tuple[Witness, ...]) -> Case:
+def _heard(case: Case, witnesses: Sequence[Witness]) -> Case:
     for witness in witnesses:
         case = witness(case)
         if case.settled:
@@ -200,7 +200,8 @@ def precision(case: Case) -> Case:
 
 def neighbours(case: Case) -> Case:
     """Where many kinks meet, the neighbours of the point: see `neighbours`."""
-    return kinks_nearby(case, lambda beside: _heard(beside, WITNESSES[:-1]))
+    others = [witness for witness in case.surface.subject.witnesses if witness is not neighbours]
+    return kinks_nearby(case, lambda beside: _heard(beside, others))
 
 
 WITNESSES: tuple[Witness, ...] = (

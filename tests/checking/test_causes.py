@@ -8,7 +8,7 @@ import funcnn as fn
 from experiments.bugs.checkers import ours
 from experiments.bugs.corpus import CORPUS
 from experiments.kernels.corpus import KERNELS
-from funcnn.checking.diagnosis import diagnose
+from funcnn.checking.diagnosis import HYPOTHESES, diagnose
 from funcnn.checking.evidence import Evidence
 
 R, X, V = normal(6, 5), normal(4, 6, seed=1), normal(4, 6, seed=2)
@@ -179,7 +179,7 @@ def reports(cause):
 @pytest.mark.parametrize("cause", NUMBERS)
 def test_numbers_show_their_cause(cause):
     g, r = NUMBERS[cause]
-    found, sentence = diagnose(Evidence(g.clone(), r, 1e-7, counts=(7,), alone=True))
+    found, sentence = diagnose(Evidence(g.clone(), r, 1e-7, counts=(7,), alone=True), HYPOTHESES)
     assert found == cause and sentence
 
 

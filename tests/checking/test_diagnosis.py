@@ -1,13 +1,16 @@
+from functools import partial
+
 import pytest
 import torch
 from helpers import normal, seeded
 from hypothesis import given
 from hypothesis import strategies as st
 
-from funcnn.checking.diagnosis import diagnose
+from funcnn.checking import diagnosis
 from funcnn.checking.directions import miss_probability
 from funcnn.checking.evidence import Evidence
 
+diagnose = partial(diagnosis.diagnose, hypotheses=diagnosis.HYPOTHESES)
 N, R, B = 8, normal(4, 4), normal(5)
 SAMPLES = normal(N, 4, 4, seed=1)
 

@@ -185,14 +185,6 @@ PLANTED = {
         ),
         r"its transpose stands in place of inputs\[1\]",
     ),
-    "two gradients are exchanged": (
-        *(
-            lambda a, b, w: a * b.exp() * w,
-            (X, X.cos(), W),
-            lambda a, b, w, u: (u * a * b.exp() * w, u * b.exp() * w, (u * a * b.exp()).sum(0)),
-        ),
-        "the two are exchanged",
-    ),
     "a forward that writes in place": (
         *(in_place, (X.abs(),), in_place_rule),
         "the path through the normaliser, the sum over axis -1 .* is missing",

@@ -14,6 +14,7 @@ from experiments.bugs import Bugs, checkers, correct, one_thread, presentation
 from experiments.bugs.corpus import CORPUS
 from experiments.bugs.subject import relative_error, true_error
 from experiments.bugs.trials import Trial, rows
+from experiments.core.options import BadOption
 from experiments.core.scene import SIZES
 from experiments.core.timing import Timing
 
@@ -100,6 +101,32 @@ def test_the_correct_networks_are_of_all_sizes_depths_and_losses():
     assert min(sizes) < 10 and max(sizes) > 30_000
     assert 3 < sum(network.kinks for network in drawn) < 15
     assert {len(fn.tree.leaves(network.subject.inputs[0])) // 2 for network in drawn} == {1, 2, 3, 4, 5}
+
+
+def test_every_witness_and_hypothesis_has_a_name_of_its_own():
+    names = [each.__name__ for table in checkers.TABLES.values() for each in table]
+    assert len(set(names)) == len(names) > 50 and not any(name.startswith("_") for name in names)
+
+
+# name: (the bug, what is said of it by all, what without this one)
+WITHOUT = {
+    "scaled": ("tanh: y^2 - 1", ("detected", ("sign",)), ("detected", ())),
+    "brackets": ("relu at zeros: 2 where x = 0", ("detected", ()), ("kink", ())),
+    "form": ("abs at zeros: x / |x|", ("detected", ("not finite",)), ("detected", ())),
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT)
+def test_what_a_witness_or_hypothesis_is_worth(name):
+    bug, whole, less = WITHOUT[name]
+    for without, said in (("", whole), (name, less)):
+        outcome = checkers.judged(checkers.available(without)["funcnn"], CORPUS[bug].wrong())
+        assert outcome[:2] == said
+
+
+def test_nobody_else_can_be_left_out():
+    with pytest.raises(BadOption, match="nobody"):
+        checkers.available("nobody")
 
 
 @pytest.mark.parametrize("checker", checkers.available())

@@ -2,13 +2,12 @@
 
 from ..evidence import Hypothesis
 from .conditions import branched, masked
-from .factors import copied, exchanged, reshaped_values, symmetric
+from .factors import copied, reshaped_values, symmetric
 from .places import inputs_moved, inputs_replaced, not_transposed, other_way, placed, slopes_moved, upstream_moved
 from .spans import scaled_lines, spanned, unnamed_lines
 from .sums import confined, cross_terms, overwritten, weighted_entries, weighted_outputs
 
 PLACING: tuple[Hypothesis, ...] = (
-    exchanged,
     symmetric,
     masked,
     weighted_entries,

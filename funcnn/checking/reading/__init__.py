@@ -10,8 +10,8 @@ from functools import wraps
 from itertools import islice
 
 from ..evidence import Evidence, Hypothesis
-from .alias import other_cotangent, overwritten, unwritten, written_elsewhere
-from .another import another_function, exchanged, forward_of_cotangent
+from .alias import other_cotangent, unwritten, written_elsewhere, written_over
+from .another import another_function, forward_of_cotangent
 from .edges import edge_cut, pair_cut
 from .families import every_step
 from .local import factors, left_out, operands, slopes, undone
@@ -37,7 +37,6 @@ def _careful(hypothesis: Hypothesis) -> Hypothesis:
 
 _IN_ORDER: tuple[Hypothesis, ...] = (
     rounded_result,
-    exchanged,
     other_cotangent,
     edge_cut,
     left_out,
@@ -54,7 +53,7 @@ _IN_ORDER: tuple[Hypothesis, ...] = (
     parts_of_sums,
     every_step,
     repaired,
-    overwritten,
+    written_over,
     another_function,
     pair_cut,
 )

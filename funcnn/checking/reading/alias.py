@@ -21,7 +21,7 @@ def other_cotangent(e: Evidence) -> Iterator[Said]:
     yield from _among(e, _cotangents)
 
 
-def overwritten(e: Evidence) -> Iterator[Said]:
+def written_over(e: Evidence) -> Iterator[Said]:
     """J^T w where w is a gradient."""
     yield from _among(e, _gradients)
 

@@ -41,16 +41,6 @@ def forward_of_cotangent(e: Evidence) -> Iterator[Said]:
                 yield Cause.DIRECTION, f"{told}, not its transpose: a rotation is turned on, not back"
 
 
-def exchanged(e: Evidence) -> Iterator[Said]:
-    """The gradient of another leaf."""
-    for r in read(e):
-        for i, leaf in enumerate(r.formula.leaves):
-            if i != r.formula.position and leaf.shape == r.x.shape:
-                p = _gradient(r, r.tape, list(r.formula.leaves), i)
-                if p is not None and r.explains(p) and r.pulled[i].shape == p.shape and _same(r.pulled[i], r.r):
-                    yield Cause.PERMUTED, f"it is the gradient of {r.formula.names[i]}: the two are exchanged"
-
-
 def _others(r: Reading) -> Iterator[tuple[Cause, str, Tape, list[Tensor]]]:
     leaves = list(r.formula.leaves)
     for sentence, values in _constants(r):
@@ -138,16 +128,12 @@ def _numbers(r: Reading) -> Iterator[tuple[Cause, str, list[Node]]]:
                         )
 
 
-def _same(x: Tensor, y: Tensor) -> bool:
-    return bool((x - y).norm() <= 1e-9 * y.norm())
-
-
 def _put(items: list[Any], i: int, new: Any) -> list[Any]:
     return [*items[:i], new, *items[i + 1 :]]
 
 
-def _gradient(r: Reading, tape: Tape, leaves: list[Tensor], position: int | None = None) -> Tensor | None:
-    position = r.formula.position if position is None else position
+def _gradient(r: Reading, tape: Tape, leaves: list[Tensor]) -> Tensor | None:
+    position = r.formula.position
     try:
         with torch.enable_grad():
             x = leaves[position].detach().clone().requires_grad_()

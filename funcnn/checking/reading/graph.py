@@ -53,8 +53,8 @@ class Reading:
         self._run()
         self._still()
         self.r = self.pull_outputs(formula.u)
-        self.pulled = formula.pull([leaf.clone() for leaf in formula.leaves], [u.clone() for u in formula.u], None)
-        self.g = self.pulled[formula.position]
+        pulled = formula.pull([leaf.clone() for leaf in formula.leaves], [u.clone() for u in formula.u], None)
+        self.g = pulled[formula.position]
         if not e.fits(e.g + self.r - e.r) or not e.fits(self.g) or not self.g.isfinite().all():
             raise TooMuchError
         self.error = self.g - self.r

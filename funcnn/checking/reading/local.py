@@ -74,7 +74,7 @@ def _factor(r: Reading, index: int) -> Cause:
     return Cause.MASK if "mask" in r.words.phrase(index) else Cause.FACTOR
 
 
-def _forward(r: Reading, edge: Edge) -> Iterator[Mistakes]:
+def _undone(r: Reading, edge: Edge) -> Iterator[Mistakes]:
     node = r.node(edge)
     if node.name in LINEAR and edge.up.shape == edge.down.shape:
         args, kwargs = filled((node.args, node.kwargs), lambda ref: edge.up)
@@ -185,7 +185,8 @@ def tried(kind: Kind) -> Callable[[Evidence], Iterator[Said]]:
                     for k in r.mistaken(edge.source, edge.down, mistakes.downs):
                         yield mistakes.cause, mistakes.tell(k)
 
+    hypothesis.__name__ = kind.__name__.lstrip("_")
     return hypothesis
 
 
-left_out, undone, operands, slopes, factors = map(tried, (_left_out, _forward, _operands, _slopes, _factors))
+left_out, undone, operands, slopes, factors = map(tried, (_left_out, _undone, _operands, _slopes, _factors))
