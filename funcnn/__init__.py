@@ -29,6 +29,8 @@ from .layers.columns import Column as Column
 from .layers.columns import Forward as Forward
 from .layers.combine import apply as apply
 from .layers.combine import serial as serial
+from .layers.convolution import conv1d as conv1d
+from .layers.convolution import conv2d as conv2d
 from .layers.dense import dense as dense
 from .layers.dropout import dropout as dropout
 from .layers.dropout import with_dropout as with_dropout
@@ -41,10 +43,14 @@ from .layers.factors import Rows as Rows
 from .layers.jacobian import jacobian as jacobian
 from .layers.laws import laws as laws
 from .layers.models import autoencoder as autoencoder
+from .layers.models import lenet as lenet
 from .layers.models import mlp as mlp
 from .layers.models import perceptron as perceptron
 from .layers.normalisation import layer_norm as layer_norm
 from .layers.normalisation import rms_norm as rms_norm
+from .layers.pooling import avg_pool2d as avg_pool2d
+from .layers.pooling import flatten as flatten
+from .layers.pooling import max_pool2d as max_pool2d
 from .layers.recurrent import gru as gru
 from .layers.recurrent import lstm as lstm
 from .layers.recurrent import rnn as rnn

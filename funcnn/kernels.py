@@ -167,6 +167,21 @@ def relu_pullback(y: Tensor, dy: Tensor) -> Tensor:
     return dx
 
 
+def convolution_weights(
+    dy: Tensor,
+    x: Tensor,
+    w: Tensor,
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+    groups: int,
+) -> Tensor:
+    """The gradient of the weights w of a convolution, of which only the shape matters, without that of its inputs."""
+    where = (stride, padding, dilation, False, [0] * len(stride), groups)
+    dw: Tensor = torch.ops.aten.convolution_backward(dy, x, w, None, *where, [False, True, False])[1]
+    return dw
+
+
 def add_scaled(xs: list[Tensor], factor: float, ys: list[Tensor]) -> list[Tensor]:
     """The sums x + a y, pair by pair."""
     if not abs(factor) <= 65504:  # the largest of float16: torch refuses an alpha beyond the range of the dtype

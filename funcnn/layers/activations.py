@@ -1,6 +1,7 @@
 """Activations: layers y = f(x) without parameters, whose derivative is known from their output."""
 
 from collections.abc import Callable
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -26,16 +27,18 @@ def _activation(
         return y, y
 
     def elementwise(params: Params, x: Tensor, y: Tensor) -> Carry:
-        before, after = x.movedim(-1, 0).contiguous(), y.movedim(-1, 0).contiguous()
+        by_feature = cache(lambda axis: (x.movedim(axis, 0).contiguous(), y.movedim(axis, 0).contiguous()))
 
         def spread(column: Column) -> Column | Tensor:
             if column.scale is not None:
                 return function(column.copies(x))
-            return Column(column.feature, function(before[column.feature] + column.change) - after[column.feature])
+            before, after = by_feature(column.axis)
+            change = function(before[column.feature] + column.change) - after[column.feature]
+            return column._replace(change=change)
 
         return spread
 
-    rule = Forward(forward, True, lambda params, x: (), carry or elementwise)
+    rule = Forward(forward, True, lambda params, x: (), carry or elementwise, axes=(-1,) if carry else (-1, 1))
     layer = Layer(no_params, rule, ByParts(lambda residuals, dy: (), pullback))
     return guarded(layer, f"{name}()", like=lambda y: y)
 

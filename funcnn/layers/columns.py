@@ -27,20 +27,22 @@ from ..types import ForwardRule, Params, Residuals, Tree, name
 class Column(NamedTuple):
     """P versions of an array y (*rows, H), its features last: version p is scale_p y, and change_p more in feature_p.
 
-    change and scale have shape (P, *rows); None in place of scale is 1.
+    change and scale have shape (P, *rows); None in place of scale is 1. With axis 1 the features are the channels of images
+    (N, C, *L), and rows are what is left without them, (N, *L).
     """
 
     feature: Int[Tensor, " P"]
     change: Tensor
     scale: Tensor | None = None
+    axis: int = -1
 
     def copies(self, y: Tensor) -> Tensor:
-        """The versions written out, (P, *rows, H), feature by feature in memory, for torch is slow on short rows."""
-        base = y.movedim(-1, 0).unsqueeze(1)  # (H, 1, *rows)
+        """The versions written out, (P, *y.shape), feature by feature in memory, for torch is slow on short rows."""
+        base = y.movedim(self.axis, 0).unsqueeze(1)  # (H, 1, *rows)
         base = base.expand(-1, len(self.feature), *base.shape[2:]) if self.scale is None else self.scale * base
         features = torch.arange(len(base), device=y.device)[:, None]
         here = (features == self.feature).reshape(len(base), len(self.feature), *[1] * (y.ndim - 1))
-        return torch.where(here, base + self.change, base).movedim(0, -1)
+        return torch.where(here, base + self.change, base).movedim(0, self.axis + (self.axis > 0))
 
 
 Move: TypeAlias = Callable[[Int[Tensor, " P"], Tensor], Column]  # which entries of a leaf, by how much (P,): what y becomes
@@ -53,6 +55,7 @@ class Forward(NamedTuple):
     rowwise   y[n] depends on x[n] alone
     moves     (params, x) -> a tree like params: for each leaf what moving its entries does to y, a Move, or None
     carry     (params, x, y) -> how a column of x spreads through this layer
+    axes      the axes of x whose columns it carries: -1, the features, and 1, the channels of images
     title     what the layer prints as
     """
 
@@ -60,6 +63,7 @@ class Forward(NamedTuple):
     rowwise: bool = False
     moves: Callable[[Params, Tensor], Tree] | None = None
     carry: Callable[[Params, Tensor, Tensor], Carry] | None = None
+    axes: tuple[int, ...] = (-1,)
     title: str = ""
 
     def __call__(self, params: Params, x: Tensor) -> tuple[Tensor, Residuals]:

@@ -76,7 +76,7 @@ class Outer:
 
     def weighted(self, weights: Float[Tensor, " N"]) -> Float[Tensor, "D H"]:
         """The sum of c_n times each."""
-        return Outer(self.x, _scaled(self.dy, weights)).total()
+        return Outer(self.x, scaled(self.dy, weights)).total()
 
 
 class Rows:
@@ -107,7 +107,7 @@ class Rows:
 
     def weighted(self, weights: Float[Tensor, " N"]) -> Float[Tensor, "*size"]:
         """The sum of c_n times each."""
-        return _scaled(self.rows, weights).sum(0)
+        return scaled(self.rows, weights).sum(0)
 
 
 Summands: TypeAlias = Tree  # a tree like the parameters', its leaves Outer or Rows
@@ -118,7 +118,8 @@ def _norms(rows: Tensor, dtype: torch.dtype) -> Tensor:
     return norms
 
 
-def _scaled(rows: Tensor, weights: Tensor) -> Tensor:
+def scaled(rows: Tensor, weights: Tensor) -> Tensor:
+    """Row n of an array times c_n."""
     return weights.to(rows.dtype).reshape(-1, *[1] * (rows.ndim - 1)) * rows
 
 

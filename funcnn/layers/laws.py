@@ -142,12 +142,17 @@ def _of_forward(root: str, forward: Any, params: Params, x: Tensor, generator: t
             yield path, move(entries, h[entries]).copies(f(params, x)), torch.stack([moved(entry) for entry in entries])
 
     def carry() -> Iterator[tuple[str, Tensor, Tensor]]:
-        y, index = f(params, x), _some(x.shape[-1], generator).to(x.device)
-        change = _like(x[..., 0].expand(len(index), *x.shape[:-1]), generator)
-        for column in (Column(index, change), Column(index, change, 1 + 0.25 * change.sin())):
-            spread = forward.carry(params, x, y)(column)
-            written_out = spread.copies(y) if isinstance(spread, Column) else spread
-            yield "" if column.scale is None else " of a scaled column", written_out, _each(f, params, column.copies(x))
+        y = f(params, x)
+        for axis in {axis % x.ndim: axis for axis in getattr(forward, "axes", (-1,))}.values():
+            index = _some(x.shape[axis], generator).to(x.device)
+            change = _like(x.select(axis, 0).expand(len(index), *x.select(axis, 0).shape), generator)
+            for column in (Column(index, change, axis=axis), Column(index, change, 1 + 0.25 * change.sin(), axis)):
+                spread = forward.carry(params, x, y)(column)
+                written_out = spread.copies(y) if isinstance(spread, Column) else spread
+                words = (" of a scaled column" if column.scale is not None else "") + (
+                    " of channels" if axis == 1 < x.ndim - 1 else ""
+                )
+                yield words, written_out, _each(f, params, column.copies(x))
 
     for name, claim in (("rowwise", rowwise), ("moves", moves), ("carry", carry)):
         if getattr(forward, name, None):

@@ -5,9 +5,11 @@ from itertools import pairwise
 
 from ..errors import InputError, check_count, describe
 from ..types import Layer
-from .activations import sigmoid
+from .activations import sigmoid, tanh
 from .combine import serial
+from .convolution import conv2d
 from .dense import dense
+from .pooling import avg_pool2d, flatten
 
 
 def perceptron(in_features: int) -> Layer:
@@ -51,3 +53,24 @@ def autoencoder(sizes: Sequence[int], activation: Callable[[], Layer] = sigmoid)
     """
     encoder = mlp(sizes, activation)
     return serial(encoder, mlp(list(reversed(sizes)), activation))
+
+
+def lenet() -> Layer:
+    """LeNet-5 on images (N, 1, 28, 28): logits of ten classes, from 61,706 parameters.
+
+    Two convolutions of 5 x 5, to 6 channels with the image kept at its size and then to 16, each with tanh and the mean of
+    every 2 x 2; then an mlp on the 400 numbers that are left. As in LeCun, Bottou, Bengio & Haffner, "Gradient-based
+    learning applied to document recognition" (1998), section II.B, with the mean in place of
+    a mean that is scaled and shifted by parameters, every channel met by every kernel, and logits in place of distances to
+    drawn digits.
+    """
+    return serial(
+        conv2d(1, 6, 5, padding=2),
+        tanh(),
+        avg_pool2d(2),
+        conv2d(6, 16, 5),
+        tanh(),
+        avg_pool2d(2),
+        flatten(),
+        *(dense(400, 120), tanh(), dense(120, 84), tanh(), dense(84, 10)),
+    )

@@ -113,6 +113,15 @@ def _nll_loss(log_p: Tensor, target: Tensor, weight: Any, reduction: int, ignore
     return (terms, terms.sum() / weights.sum(), terms.sum())[reduction], weights.sum()
 
 
+def _convolution(z: Tensor, w: Tensor, b: Tensor | None, *geometry: Any) -> Tensor:
+    def convolved(x: Tensor, y: Tensor) -> Tensor:
+        return torch.convolution(x, y, None, *geometry)
+
+    real = convolved(z.real, w.real) - convolved(z.imag, w.imag)  # bilinear, as a product
+    y = torch.complex(real, convolved(z.real, w.imag) + convolved(z.imag, w.real))
+    return y if b is None else y + b.reshape(-1, *[1] * (y.ndim - 2))
+
+
 def _power(z: Any, exponent: Any) -> Tensor:
     if isinstance(exponent, (int, float)) and exponent == int(exponent):
         return _integer_power(z, int(exponent))
@@ -140,6 +149,7 @@ CONTINUATIONS: dict[str, Callable[..., Any]] = {
     "_softmax": _softmax,
     "_log_softmax": _log_softmax,
     "nll_loss_forward": _nll_loss,
+    "convolution": _convolution,
     "pow": _power,
     "sqrt": lambda z: _differentiable(z.real, z.imag, torch.sqrt(z)),
     "asin": lambda z: _differentiable(1 - z.real.abs(), z.imag, torch.asin(z)),

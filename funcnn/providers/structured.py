@@ -14,6 +14,7 @@ are independent, and their mean is smaller by sqrt(N). So a loss that has terms 
 """
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -95,12 +96,18 @@ def _through_layers(value: Composed, params: Params, batch: Batch, vectorize: Ve
         moves = [None] * len(plain) if claims is None else tree.leaves(tree.arranged(claims(own, x[i]), own))
         if not any(map(callable, moves)):
             return plain
-        spread, end = _spread(links, x, i + 1)
-        values, elements = run_copies_from(end), max(y.numel() for y in x[end:])
+
+        @cache
+        def onwards(axis: int) -> tuple[Callable[[Column], Tensor], int]:
+            spread, end = _spread(links, x, i + 1, axis)
+            values = run_copies_from(end)
+            return lambda column: values(spread(column)), max(y.numel() for y in x[end:])
 
         def known(probe: Probe, move: Move) -> Probe:
             w = probe.leaf.flatten()
-            return Probe(probe.leaf, center, lambda index, moved: values(spread(move(index, moved - w[index]))), elements)
+            first = torch.arange(min(1, len(w)), device=w.device)
+            values, elements = onwards(move(first, w[first]).axis)
+            return Probe(probe.leaf, center, lambda index, moved: values(move(index, moved - w[index])), elements)
 
         return [probe if move is None else known(probe, move) for probe, move in zip(plain, moves, strict=True)]
 
@@ -124,15 +131,15 @@ def _anywhere(value: Callable[[Params], Tensor], params: Params, center: Tensor,
 
 
 def _spread(
-    links: Sequence[tuple[ForwardRule, Params]], x: list[Tensor], start: int
+    links: Sequence[tuple[ForwardRule, Params]], x: list[Tensor], start: int, axis: int
 ) -> tuple[Callable[[Column], Tensor], int]:
     """How a column of x_start spreads to the first activation x_end of which there must be copies, and that end."""
     carries: list[Carry] = []
-    rows = x[start][..., 0]
-    state: Column | Tensor = Column(torch.zeros(1, dtype=torch.int64, device=rows.device), rows.new_zeros(1, *rows.shape))
+    rows = x[start].select(axis, 0)
+    state: Any = Column(torch.zeros(1, dtype=torch.int64, device=rows.device), torch.zeros_like(rows)[None], axis=axis)
     for (forward, own), (before, after) in zip(links[start:], pairwise(x[start:]), strict=True):
         carry = getattr(forward, "carry", None)
-        if carry is None or not isinstance(state, Column):
+        if carry is None or not isinstance(state, Column) or state.axis not in getattr(forward, "axes", (-1,)):
             break
         carries.append(carry(own, before, after))
         state = carries[-1](state)  # a column that stays where it is shows what kind of answer will come
