@@ -17,9 +17,13 @@ from .epochs import minibatches as minibatches
 from .epochs import progress as progress
 from .errors import InputError as InputError
 from .interop.torch_function import torch_function as torch_function
+from .layers.activations import gelu as gelu
+from .layers.activations import leaky_relu as leaky_relu
 from .layers.activations import relu as relu
 from .layers.activations import sigmoid as sigmoid
+from .layers.activations import silu as silu
 from .layers.activations import softmax as softmax
+from .layers.activations import softplus as softplus
 from .layers.activations import tanh as tanh
 from .layers.attention import attention as attention
 from .layers.branches import parallel as parallel

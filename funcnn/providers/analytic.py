@@ -1,17 +1,14 @@
-"""Analytic functions in torch: which of its operations may carry a complex step, and those that it lacks.
+"""Analytic functions in torch: which of its operations may carry a complex step.
 
 An operation on complex numbers is analytic where it has a derivative that does not depend on the direction. Torch has many
 that are not, and does not say so: abs, the real part, a conjugate, a norm each give a number, and so a wrong derivative.
 Names in the objective's own code tell little, for functions are made of functions. So `OnlyAnalytic` looks at every
 operation on its way into the kernels, where composite ones have been taken apart, and lets pass what is listed here.
 
-Some analytic operations torch lacks, and some it computes in a way that loses a tiny imaginary part: z^4 = exp(4 log z)
-has the angle 4 (pi - h/|z|) at a negative z, where h is rounded away. Those are made of others, below. Where a function
-has a value and no derivative, as a root at 0, it gives NaN. Functions that branch on a real part (relu, max, a comparison)
-are refused, though each is analytic to either side.
+Those that torch lacks, or computes without care for a tiny imaginary part, are made of others in `continuations`. Functions
+that branch on a real part (relu, max, a comparison) are refused, though each is analytic to either side.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from .. import kernels, tree
 from ..errors import InputError
+from .continuations import CONTINUATIONS
 
 # Names of torch.ops.aten: analytic in every argument, and as accurate in the imaginary part as in the real one.
 ARITHMETIC = "add sub rsub mul div neg reciprocal addcmul addcdiv lerp sum mean prod cumsum cumprod trace"
@@ -87,72 +85,3 @@ def is_complex(x: Any) -> bool:
 def to_complex(x: Any) -> Any:
     """A floating tensor as a complex one, of the one precision in which all is done; anything else as it is."""
     return x.to(torch.complex128) if isinstance(x, Tensor) and x.is_floating_point() else x
-
-
-def _sigmoid(z: Tensor) -> Tensor:
-    negative = z.real < 0
-    e = torch.exp(torch.where(negative, z, -z))  # at most 1: nothing overflows
-    return torch.where(negative, e, 1) / (1 + e)
-
-
-def _softmax(z: Tensor, dim: int, half_to_float: bool) -> Tensor:
-    e = torch.exp(z - z.real.amax(dim, keepdim=True))  # any number may be subtracted, so a real one may
-    return e / e.sum(dim, keepdim=True)
-
-
-def _log_softmax(z: Tensor, dim: int, half_to_float: bool) -> Tensor:
-    z = z - z.real.amax(dim, keepdim=True)
-    return z - torch.exp(z).sum(dim, keepdim=True).log()
-
-
-def _nll_loss(log_p: Tensor, target: Tensor, weight: Any, reduction: int, ignored: int) -> tuple[Tensor, Tensor]:
-    counts = target != ignored
-    label = torch.where(counts, target, 0)
-    weights = counts.to(log_p.dtype) * (1 if weight is None else weight[label])
-    terms = -weights * log_p.gather(-1, label.unsqueeze(-1)).squeeze(-1)
-    return (terms, terms.sum() / weights.sum(), terms.sum())[reduction], weights.sum()
-
-
-def _convolution(z: Tensor, w: Tensor, b: Tensor | None, *geometry: Any) -> Tensor:
-    def convolved(x: Tensor, y: Tensor) -> Tensor:
-        return torch.convolution(x, y, None, *geometry)
-
-    real = convolved(z.real, w.real) - convolved(z.imag, w.imag)  # bilinear, as a product
-    y = torch.complex(real, convolved(z.real, w.imag) + convolved(z.imag, w.real))
-    return y if b is None else y + b.reshape(-1, *[1] * (y.ndim - 2))
-
-
-def _power(z: Any, exponent: Any) -> Tensor:
-    if isinstance(exponent, (int, float)) and exponent == int(exponent):
-        return _integer_power(z, int(exponent))
-    base = z if isinstance(z, Tensor) else torch.as_tensor(z, dtype=exponent.dtype, device=exponent.device)
-    return _differentiable(base.real, base.imag, torch.pow(z, exponent))
-
-
-def _differentiable(margin: Tensor, moved: Tensor, value: Tensor) -> Tensor:
-    """The value where the margin to a branch point is positive, and NaN beyond it, or at it where z moves away."""
-    return value * torch.where((margin < 0) | ((margin == 0) & (moved != 0)), torch.nan, 1)
-
-
-def _integer_power(z: Tensor, exponent: int) -> Tensor:
-    """By repeated squaring."""
-    if exponent < 0:
-        return 1 / _integer_power(z, -exponent)
-    if exponent < 2:
-        return z.clone() if exponent else torch.ones_like(z)
-    root = _integer_power(z, exponent // 2)
-    return root * root * z if exponent % 2 else root * root
-
-
-CONTINUATIONS: dict[str, Callable[..., Any]] = {
-    "sigmoid": _sigmoid,
-    "_softmax": _softmax,
-    "_log_softmax": _log_softmax,
-    "nll_loss_forward": _nll_loss,
-    "convolution": _convolution,
-    "pow": _power,
-    "sqrt": lambda z: _differentiable(z.real, z.imag, torch.sqrt(z)),
-    "asin": lambda z: _differentiable(1 - z.real.abs(), z.imag, torch.asin(z)),
-    "acos": lambda z: _differentiable(1 - z.real.abs(), z.imag, torch.acos(z)),
-    "acosh": lambda z: _differentiable(z.real - 1, z.imag, torch.acosh(z)),
-}

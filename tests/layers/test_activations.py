@@ -2,7 +2,8 @@ import math
 
 import pytest
 import torch
-from helpers import assert_close
+import torch.nn.functional as F
+from helpers import EPS, assert_close, labels, normal, says, seeded
 
 import funcnn as fn
 
@@ -43,3 +44,118 @@ def test_what_is_no_number_goes_through_and_back_as_in_torch(layer):
 def test_relu_hands_on_the_gradient_of_what_is_no_number():
     _, residuals = fn.relu().forward((), torch.tensor([math.nan]))
     assert fn.relu().backward(residuals, torch.tensor([3.0]))[1] == 3
+
+
+# name: (a layer, torch's operation)
+OF_INPUT = {
+    "leaky_relu": (fn.leaky_relu(0.01), F.leaky_relu),
+    "a steep leak": (fn.leaky_relu(1.5), lambda x: F.leaky_relu(x, 1.5)),
+    "gelu": (fn.gelu(), F.gelu),
+    "gelu by tanh": (fn.gelu("tanh"), lambda x: F.gelu(x, approximate="tanh")),
+    "silu": (fn.silu(), F.silu),
+    "softplus": (fn.softplus(), lambda x: F.softplus(x, threshold=40.0)),
+}
+EVERYWHERE = torch.tensor(
+    [-1e4, -800.0, -100.0, -30.0, -3.3, -1e-9, 0.0, 1e-9, 0.7, 3.3, 19.9, 20.1, 30.0, 100.0, 800.0, 1e4]
+)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", OF_INPUT)
+def test_an_activation_of_its_input_is_torchs_operation_and_its_gradient_everywhere(name, dtype):
+    layer, operation = OF_INPUT[name]
+    x, dy = EVERYWHERE.to(dtype), normal(len(EVERYWHERE), dtype=dtype)
+    y, residuals = layer.forward((), x)
+    expected, pullback = torch.func.vjp(operation, x)
+    assert y.dtype == dtype
+    assert_close((y, layer.backward(residuals, dy)[1]), (expected, pullback(dy)[0]), max(1e-10, torch.finfo(dtype).eps))
+
+
+@pytest.mark.parametrize("name", OF_INPUT)
+def test_its_pullback_has_derivatives_of_its_own(name):
+    layer, operation = OF_INPUT[name]
+    x, dy = normal(20), normal(20, seed=1)
+
+    def pulled(x, dy):
+        return layer.backward(layer.forward((), x)[1], dy)[1]
+
+    def by_torch(x, dy):
+        return torch.func.vjp(operation, x)[1](dy)[0]
+
+    found, expected = (torch.func.jvp(f, (x, dy), (dy, x)) for f in (pulled, by_torch))
+    assert_close(found, expected, 1e-10)
+    found, expected = (torch.func.grad(lambda x, f=f: f(x, dy).sum())(x) for f in (pulled, by_torch))
+    assert_close(found, expected, 1e-10)
+
+
+@pytest.mark.parametrize("name", OF_INPUT)
+def test_what_is_no_number_goes_through_an_activation_of_its_input_as_in_torch(name):
+    layer, operation = OF_INPUT[name]
+    y, pullback = torch.func.vjp(operation, torch.tensor([math.nan]))
+    found, residuals = layer.forward((), torch.tensor([math.nan]))
+    assert torch.allclose(found, y, equal_nan=True)
+    assert torch.allclose(layer.backward(residuals, torch.ones(1))[1], pullback(torch.ones(1))[0], equal_nan=True)
+
+
+def test_softplus_is_right_to_rounding_where_torch_by_default_is_linear_already():
+    x = torch.linspace(-50, 50, 1001)
+    y, residuals = fn.softplus().forward((), x)
+    assert_close(y, torch.logaddexp(x, torch.zeros(())), 2 * EPS)
+    assert_close(fn.softplus().backward(residuals, torch.ones_like(x))[1], torch.sigmoid(x), 4 * EPS)
+
+
+# name of an operator of torch: the layer of its arguments, where there is one
+DATABASE = {
+    "gelu": lambda approximate="none": fn.gelu(approximate),
+    "silu": lambda inplace=False: fn.silu(),
+    "leaky_relu": lambda negative_slope=0.01, inplace=False: fn.leaky_relu(negative_slope) if negative_slope >= 0 else None,
+}
+
+
+@pytest.mark.parametrize("name", DATABASE)
+def test_it_is_torchs_operation_on_the_samples_of_torchs_database(name):
+    pytest.importorskip("expecttest")
+    from torch.testing._internal.common_methods_invocations import op_db
+
+    (operator,) = [one for one in op_db if f"{one.name}{one.variant_test_name}" == f"nn.functional.{name}"]
+    torch.manual_seed(0)
+    tried = 0
+    for sample in operator.sample_inputs("cpu", torch.float64):
+        layer, x = DATABASE[name](*sample.args, **sample.kwargs), sample.input
+        if layer is None or not x.numel():
+            continue
+        expected, pullback = torch.func.vjp(lambda x, s=sample: operator.op(x, *s.args, **s.kwargs), x)
+        y, residuals = layer.forward((), x)
+        dy = normal(*y.shape)
+        assert_close((y, layer.backward(residuals, dy)[1]), (expected, pullback(dy)[0]), 1e-10)
+        tried += 1
+    assert tried
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", OF_INPUT)
+def test_check_is_content_in_every_precision(name, dtype):
+    network = fn.mlp([4, 6, 3], lambda: OF_INPUT[name][0])
+    params, batch = network.init(seeded(1), dtype=dtype), (normal(12, 4, dtype=dtype), labels(12, 3))
+    report = fn.check(fn.explicit(fn.supervised(network, fn.softmax_cross_entropy())), params, batch)
+    assert report, report
+
+
+# name: (a call without arguments, the place, what was found, what is needed)
+BAD = {
+    "a slope below 0": (lambda: fn.leaky_relu(-0.1), "slope", "-0.1", "at least 0"),
+    "a slope that is no number": (lambda: fn.leaky_relu(math.nan), "slope", "nan", "at least 0"),
+    "another approximation": (lambda: fn.gelu("erf"), "approximate", "'erf'", '"none" or "tanh"'),
+    "no approximation": (lambda: fn.gelu(None), "approximate", "None", '"none" or "tanh"'),
+    "integers": (lambda: fn.silu().forward((), torch.arange(3)), "inputs of params", "int64", "floating"),
+    "a gradient of another shape": (lambda: fn.softplus().backward(torch.ones(3), torch.ones(2)), "dy", "(2,)", "(3,)"),
+}
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize("name", BAD)
+def test_what_does_not_fit_is_refused(name):
+    call, *message = BAD[name]
+    with pytest.raises(fn.InputError) as caught:
+        call()
+    assert says(caught.value, *message)

@@ -8,7 +8,8 @@ from helpers import EPS, NO_DATA, assert_close, classifier, labels, normal, seed
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import funcnn as fn
-from funcnn.providers.analytic import ALGEBRA, ARITHMETIC, CONTINUATIONS, FUNCTIONS
+from funcnn.providers.analytic import ALGEBRA, ARITHMETIC, FUNCTIONS
+from funcnn.providers.continuations import CONTINUATIONS
 
 ANY = [-100.0, -30.0, -3.3, -1.0, -0.5, -1e-3, -1e-9, 0.0, 1e-9, 1e-3, 0.5, 1.0, 3.3, 30.0, 100.0]
 NOT_0 = [x for x in ANY if x]
@@ -33,6 +34,12 @@ ENTRYWISE = {
     "1 - w": (ANY, lambda w: torch.rsub(w, 1)),
     "addcmul": (ANY, lambda w: torch.addcmul(w, w, w, value=3.0)),
     "addcdiv": (NOT_0, lambda w: torch.addcdiv(w, w.exp(), w, value=3.0)),
+    "erf": (ANY, torch.erf),
+    "gelu": (ANY, F.gelu),
+    "gelu by tanh": ([x for x in ANY if x > -2], lambda w: F.gelu(w, approximate="tanh")),  # 1 - t^2 again
+    "silu": (ANY, F.silu),
+    "softplus": (ANY, F.softplus),
+    "softplus of another sharpness": (ANY, lambda w: F.softplus(w, beta=2.5, threshold=7.0)),
     "lerp": (ANY, lambda w: torch.lerp(w, w.sin(), w)),
     "Martins": ([1.5, 0.1, 0.7], lambda w: w.exp() / (w.sin() ** 3 + w.cos() ** 3).sqrt()),
 }
@@ -62,6 +69,14 @@ OF_MATRICES = {
     "cross entropy": lambda w: F.cross_entropy(X @ w, T),
     "weighted cross entropy": lambda w: F.cross_entropy(X @ w, T, weight=X[0].exp()),
     "cross entropy without a label": lambda w: F.cross_entropy(X @ w, T, ignore_index=T[0].item(), reduction="sum"),
+    "convolution": lambda w: (
+        F.conv1d(w[None], (w + A)[None], A[0]).sin().sum() + F.conv1d(A[None], w[None], w[0, :1]).prod()
+    ),
+    "layer norm": lambda w: (F.layer_norm(w, (3,), w[0], w[1], 0.1) * A + F.layer_norm(w, (3, 3)) ** 2).sum(),
+    "rms norm": lambda w: (F.rms_norm(w, (3,), w[0], 0.1) * A).sum(),
+    "group norm": lambda w: (F.group_norm(w.reshape(1, 3, 3), 1, w[0], w[1], 0.1) * A + F.group_norm(w, 1) * A).sum(),
+    "batch norm": lambda w: (F.batch_norm(w, None, None, w[0], w[1], True, 0.1, 0.1) * A).sum(),
+    "batch norm by given statistics": lambda w: (F.batch_norm(w, A[0], A[1].exp(), w[0], w[1]) * A).sum(),
     "indices": lambda w: (w[[2, 0]] * w[:2].flip(0)).sum() * w.gather(1, T[:3, None]).prod() * w.index_select(1, T).sum(),
     "masks": lambda w: torch.where(A > 1, w, w * w).sum() * w.masked_fill(A > 1, 2).sum() * w.tril().sum(),
     "shapes": lambda w: torch.cat([w.T.reshape(-1), w.diagonal()]).roll(2).view(3, 4).permute(1, 0).prod(),
@@ -112,6 +127,16 @@ def test_whatever_is_let_pass_as_a_function_is_in_the_cases():
         with Seen():
             twice(function, w)
     named = {"sigmoid", "_softmax", "_log_softmax", "nll_loss_forward", "pow", "sqrt", "asin", "acos", "acosh"}
+    named |= {
+        "erf",
+        "gelu",
+        "silu",
+        "softplus",
+        "native_layer_norm",
+        "native_group_norm",
+        "native_batch_norm",
+        "convolution",
+    }
     assert named == CONTINUATIONS.keys()
     assert set(f"{ARITHMETIC} {FUNCTIONS} {ALGEBRA}".split()) <= Seen.names
 
@@ -126,8 +151,8 @@ def caught(w):
 # name: (a function of w (3,), what the message must name)
 REFUSED = {
     **{name: (getattr(torch, name), name) for name in "relu abs sgn angle conj var std sign floor round isnan".split()},
-    **{name: (getattr(torch, name), name) for name in "max min amax amin argmax erf nan_to_num".split()},
-    **{name: (getattr(F, name), name) for name in "elu gelu silu hardtanh leaky_relu softplus".split()},
+    **{name: (getattr(torch, name), name) for name in "max min amax amin argmax nan_to_num".split()},
+    **{name: (getattr(F, name), name) for name in "elu hardtanh leaky_relu".split()},
     "the real part": (lambda w: w.real, "view_as_real"),
     "the imaginary part": (lambda w: w.imag if w.is_complex() else 0 * w, "view_as_real"),
     "a view of reals": (lambda w: w.view(torch.float64), "view to other numbers"),
@@ -224,6 +249,15 @@ def test_the_error_falls_with_the_square_of_the_step_down_to_rounding():
     slope, _ = np.polyfit(np.log(steps), np.log(errors), 1)
     assert abs(slope - 2) < 0.01
     assert all(abs(stepped(function, w, step=h).item() / derivative - 1) < 2 * EPS for h in (1e-8, 1e-20, 1e-100, 1e-200))
+
+
+@pytest.mark.parametrize("function", [torch.erf, F.gelu])
+def test_where_a_function_is_known_for_small_steps_alone_a_large_one_gives_no_number(function):
+    w = torch.tensor([0.7])
+    exact = torch.func.grad(lambda w: function(w).sum())(w)
+    errors = [(stepped(lambda w: function(w).sum(), w, step=h) - exact).abs().item() for h in (1e-2, 1e-3)]
+    assert errors[0] < 1e-4 and errors[1] < 1e-6
+    assert stepped(lambda w: function(w).sum(), w, step=0.1).isnan()
 
 
 @pytest.mark.parametrize("chunk_size", [1, 7, 10**9])
