@@ -69,7 +69,7 @@ OF_MATRICES = {
     "cross entropy": lambda w: F.cross_entropy(X @ w, T),
     "weighted cross entropy": lambda w: F.cross_entropy(X @ w, T, weight=X[0].exp()),
     "cross entropy without a label": lambda w: F.cross_entropy(X @ w, T, ignore_index=T[0].item(), reduction="sum"),
-    "convolution": lambda w: (
+    "convolution": lambda w: F.conv1d(w[None], (w + A)[None], w[0, :1]).sin().sum() + F.conv1d(A[None], w[None]).prod(),
         F.conv1d(w[None], (w + A)[None], A[0]).sin().sum() + F.conv1d(A[None], w[None], w[0, :1]).prod()
     ),
     "layer norm": lambda w: (F.layer_norm(w, (3,), w[0], w[1], 0.1) * A + F.layer_norm(w, (3, 3)) ** 2).sum(),
