@@ -5,7 +5,9 @@ import dataclasses
 import io
 import sys
 from collections.abc import Callable
-from itertools import dropwhile, takewhile
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain, dropwhile, takewhile
 from typing import Any
 
 import torch
@@ -36,34 +38,63 @@ from experiments import (
     torch_operators,
     wild,
 )
+from experiments.core.formulas import plain
 from experiments.core.options import BadOption, Missing, Options
-from experiments.core.report import write_report
-from experiments.core.result import Result, save
+from experiments.core.report import duration, write_report
+from experiments.core.result import Result
+from experiments.core.runner import Job, in_turn
 
-EXPERIMENTS: dict[str, tuple[type[Options], Callable[[Any], Result]]] = {
-    "perceptron": (perceptron.Perceptron, perceptron.run),
-    "hidden_layer": (hidden_layer.HiddenLayer, hidden_layer.run),
-    "providers": (providers.Providers, providers.run),
-    "bugs": (bugs.Bugs, bugs.run),
-    "wild": (wild.Wild, wild.run),
-    "lecture_notes": (lecture_notes.LectureNotes, lecture_notes.run),
-    "tensors": (tensors.Tensors, tensors.run),
-    "geometry": (geometry.Geometry, geometry.run),
-    "computation_graph": (computation_graph.ComputationGraph, computation_graph.run),
-    "autograd": (autograd.Autograd, autograd.run),
-    "differences": (differences.Differences, differences.run),
-    "minimize": (minimize.Minimize, minimize.run),
-    "deep_network": (deep_network.DeepNetwork, deep_network.run),
-    "step_size": (step_size.StepSize, step_size.run),
-    "momentum": (momentum.Momentum, momentum.run),
-    "clipped_loss": (clipped_loss.ClippedLoss, clipped_loss.run),
-    "scaled_loss": (scaled_loss.ScaledLoss, scaled_loss.run),
-    "jacobian": (jacobian.Jacobian, jacobian.run),
-    "autoencoder": (autoencoder.Autoencoder, autoencoder.run),
-    "per_sample": (per_sample.PerSample, per_sample.run),
-    "torch_operators": (torch_operators.TorchOperators, torch_operators.run),
-    "benchmark": (benchmark.Benchmark, benchmark.run),
+Experiment = tuple[type[Options], Callable[[Any], Result]]
+
+TOPICS: dict[str, dict[str, Experiment]] = {
+    "First networks": {
+        "perceptron": (perceptron.Perceptron, perceptron.run),
+        "hidden_layer": (hidden_layer.HiddenLayer, hidden_layer.run),
+        "providers": (providers.Providers, providers.run),
+    },
+    "Tensors and derivatives": {
+        "tensors": (tensors.Tensors, tensors.run),
+        "geometry": (geometry.Geometry, geometry.run),
+        "computation_graph": (computation_graph.ComputationGraph, computation_graph.run),
+        "autograd": (autograd.Autograd, autograd.run),
+        "differences": (differences.Differences, differences.run),
+        "jacobian": (jacobian.Jacobian, jacobian.run),
+    },
+    "Descent": {
+        "step_size": (step_size.StepSize, step_size.run),
+        "momentum": (momentum.Momentum, momentum.run),
+        "minimize": (minimize.Minimize, minimize.run),
+    },
+    "Networks and losses": {
+        "deep_network": (deep_network.DeepNetwork, deep_network.run),
+        "clipped_loss": (clipped_loss.ClippedLoss, clipped_loss.run),
+        "scaled_loss": (scaled_loss.ScaledLoss, scaled_loss.run),
+        "autoencoder": (autoencoder.Autoencoder, autoencoder.run),
+        "per_sample": (per_sample.PerSample, per_sample.run),
+    },
+    "Is the gradient right?": {
+        "lecture_notes": (lecture_notes.LectureNotes, lecture_notes.run),
+        "wild": (wild.Wild, wild.run),
+        "bugs": (bugs.Bugs, bugs.run),
+        "torch_operators": (torch_operators.TorchOperators, torch_operators.run),
+    },
+    "How fast?": {
+        "benchmark": (benchmark.Benchmark, benchmark.run),
+    },
 }
+EXPERIMENTS = {name: experiment for group in TOPICS.values() for name, experiment in group.items()}
+LONG = ("wild", "bugs", "torch_operators", "benchmark")  # these come last
+ALONE = ("benchmark",)  # and nothing runs beside what compares times in its every line
+
+
+@dataclass(frozen=True, kw_only=True)
+class Course(Options):
+    """The options of a run of all experiments."""
+
+    brief: bool = False
+    """Leaves out those that take long."""
+    processes: int = 2
+    """Experiments that run at a time; the benchmark runs alone."""
 
 
 def main(arguments: list[str]) -> int:
@@ -73,22 +104,12 @@ def main(arguments: list[str]) -> int:
     try:
         if name is None:
             about = f"Runs {', '.join(EXPERIMENTS)}. `{command} NAME --help` tells more of one."
-            shared = dataclasses.asdict(parse(Options, arguments, command, about))
-            runs = {name: EXPERIMENTS[name][0](**shared) for name in EXPERIMENTS}
+            run_all(parse(Course, arguments, command, about))
         elif name in EXPERIMENTS:
             kind = EXPERIMENTS[name][0]
-            runs = {name: parse(kind, arguments[1:], f"{command} {name}", kind.__doc__ or "")}
+            run_one(name, parse(kind, arguments[1:], f"{command} {name}", kind.__doc__ or ""))
         else:
             raise BadOption(f"unknown experiment {name}; there are {', '.join(EXPERIMENTS)}")
-        for options in runs.values():
-            options.output.mkdir(parents=True, exist_ok=True)  # before the work, not after it
-        for name, options in runs.items():
-            try:
-                run_one(name, options)
-            except Missing as missing:
-                if len(runs) == 1:
-                    raise
-                print(f"  skipped: {missing}", flush=True)
     except (BadOption, Missing, fn.InputError, OSError) as error:
         print(f"{command}: {error}", file=sys.stderr)
         return 2
@@ -99,13 +120,41 @@ def main(arguments: list[str]) -> int:
 
 
 def run_one(name: str, options: Options) -> None:
-    """Runs an experiment, keeps its result, and renders the report anew, so that it is whole after each."""
-    print(f"{name} ...", flush=True)
-    result = EXPERIMENTS[name][1](options)
-    save(name, result, options)
+    """Runs an experiment."""
+    options.output.mkdir(parents=True, exist_ok=True)  # before the work, not after it
+    for job, result in in_turn([Job(name, EXPERIMENTS[name][1], options)], 1):
+        tell(job, result)
+
+
+def run_all(course: Course) -> None:
+    """Runs the experiments, the long ones last. What needs a package that is missing is skipped."""
+    course.output.mkdir(parents=True, exist_ok=True)
+    shared = {field.name: getattr(course, field.name) for field in dataclasses.fields(Options)}
+    early = [name for name in EXPERIMENTS if name not in LONG]
+    late = [] if course.brief else [name for name in LONG if name in EXPERIMENTS]
+    jobs = {}
+    for name in [*early, *late]:
+        kind, run = EXPERIMENTS[name]
+        jobs[name] = Job(name, run, kind(**shared, **(kind.FULL if course.full else {})))
+    print(f"{len(jobs)} experiments: {', '.join(early)}", end="")
+    print(f"; then the long ones, which --brief leaves out: {', '.join(late)}." if late else ".", flush=True)
+    beside = [job for name, job in jobs.items() if name not in ALONE]
+    alone = [job for name, job in jobs.items() if name in ALONE]
+    for job, result in chain(in_turn(beside, course.processes), in_turn(alone, 1)):
+        try:
+            tell(job, result)
+        except Missing as missing:
+            print(f"  skipped: {missing}", flush=True)
+
+
+def tell(job: Job, done: Callable[[], Result]) -> None:
+    """Says what an experiment has found, and renders the report anew, so that it is whole after each."""
+    print(f"{job.name} ...", flush=True)
+    result = done()
     for line in result.observations:
-        print(f"  {line}")
-    print(f"  {write_report(options.output, EXPERIMENTS)}", flush=True)
+        print(f"  {plain(line)}")
+    took = duration(result.seconds or 0)
+    print(f"  {took}; {write_report(job.options.output, TOPICS)}", flush=True)
 
 
 def parse(kind: type[Options], arguments: list[str], program: str, about: str) -> Options:
@@ -113,7 +162,9 @@ def parse(kind: type[Options], arguments: list[str], program: str, about: str) -
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.cli(kind, args=arguments, prog=program, description=about)
+            command_line = partial(tyro.cli, kind, args=arguments, prog=program, description=about)
+            options: Options = command_line()
+            return command_line(default=kind(**kind.FULL)) if options.full and kind.FULL else options
     except SystemExit as stop:
         if not stop.code:
             raise

@@ -79,8 +79,8 @@ def _observations(runs: Any, options: DeepNetwork) -> list[str]:
         learnt = [str(d) for d, run in runs[name].items() if run.diverged is None and run.last() < log(10) / 2]
         lines.append(
             f"{name}: with {depth} layers the gradient of the first starts at {first / last:.2g} times the norm of the last "
-            f"one's, {(first / last) ** (1 / (depth - 1)):.2f} times per layer. The loss ends below half of ln 10, that of "
-            f"guessing, with {', '.join(learnt) or 'no number of'} layers."
+            f"one's, {(first / last) ** (1 / (depth - 1)):.2f} times per layer. The loss ends below half of $ln 10$, that "
+            f"of guessing, with {', '.join(learnt) or 'no number of'} layers."
         )
     return lines
 

@@ -22,7 +22,7 @@ def run(options: Perceptron) -> Result:
     features = data.train[0].shape[1]
     return compare(
         title="Perceptron: explicit against classic",
-        about=f"One sigmoid unit, p = s(x w + b), on {features} measurements of each of {len(data.train[0])} tumours "
+        about=f"One sigmoid unit, $p = s(x w + b)$, on {features} measurements of each of {len(data.train[0])} tumours "
         f"({len(data.test[0])} more for testing), trained on the binary cross entropy by gradient descent.",
         layer=fn.perceptron(features),
         loss=fn.binary_cross_entropy(),

@@ -19,10 +19,12 @@ class Providers(Options):
     """Sigmoid units in the hidden layer."""
     lr: float = 1.0
     """Learning rate."""
-    steps: int = 135
+    steps: int = 45
     """Steps of gradient descent."""
     batch_size: int = 32
     """Samples per step."""
+
+    FULL = {"steps": 135}
 
 
 def run(options: Providers) -> Result:

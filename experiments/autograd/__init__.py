@@ -35,8 +35,9 @@ def run(options: Autograd) -> Result:
     ]
     return Result(
         "Autograd: gradients of functions, and a line fitted with them",
-        "Every provider differentiates f(x, y) = 3 x^3 - y^2, whose gradient is (9 x^2, -2 y), and x^3. The same gradients "
-        f"then fit a line to {options.samples} points by minibatch gradient descent. Last, what torch.no_grad switches off.",
+        "Every provider differentiates $f(x, y) = 3 x^3 - y^2$, whose gradient is $(9 x^2, -2 y)$, and $x^3$. The same "
+        f"gradients then fit a line to {options.samples} points by minibatch gradient descent. Last, what torch.no_grad "
+        "switches off.",
         numbers={
             "at points": {name: found.tolist() for name, found in at_points.items()},
             "largest error on the grid": errors,
@@ -55,7 +56,7 @@ def run(options: Autograd) -> Result:
         tables=[
             Table(
                 "The gradient of f at some points: formula, and each provider's error",
-                ["(x, y)", "(9 x^2, -2 y)", *arrows],
+                ["$(x, y)$", "$(9 x^2, -2 y)$", *arrows],
                 rows,
             ),
             Table(

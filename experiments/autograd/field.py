@@ -56,7 +56,7 @@ def told(errors: dict[str, float], cube: dict[str, float], count: int) -> str:
     worst, off = max(errors, key=lambda name: errors[name]), max(abs(slope - 12) for slope in cube.values())
     return (
         f"At {count} points {', '.join(derived)} give the gradient of the formula, to {max(map(errors.get, derived)):.1g}; "
-        f"{worst} is the farthest from it, by {errors[worst]:.1g}. The slope of x^3 at 2 is {cube['autograd']:g} by "
+        f"{worst} is the farthest from it, by {errors[worst]:.1g}. The slope of $x^3$ at 2 is {cube['autograd']:g} by "
         f"autograd, and within {off:.1g} of 12 by all."
     )
 
@@ -79,7 +79,5 @@ def draw(points: Tensor, arrows: dict[str, Tensor], errors: dict[str, float], sl
     axes[-1].plot(2, 8, "o", color=COLORS[1])
     axes[-1].set(xlabel="x", ylabel="$x^3$")
     axes[-1].set_title(f"$x^3$ and its tangent at 2\nslope {slope:g} (autograd)", fontsize="medium")
-    caption = (
-        "The gradients of f(x, y) = 3 x^3 - y^2 by every provider, over the contours of f at -10, -9, ..., 10; an arrow is "
-    )
-    return drawing, caption + "as long as the square root of the gradient. Last, the tangent of x^3 at 2."
+    caption = "The gradients of $f(x, y) = 3 x^3 - y^2$ by every provider, over the contours of f at -10, -9, ..., 10; an "
+    return drawing, caption + "arrow is as long as the square root of the gradient. Last, the tangent of $x^3$ at 2."

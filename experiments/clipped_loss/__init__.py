@@ -49,7 +49,7 @@ def run(options: ClippedLoss) -> Result:
     return Result(
         "Clipped cross entropy: a gradient that is not the derivative",
         f"Sizes 64, {options.hidden}, 10 with ReLU on digits, batches of N = {n}, lr = {lr:g}. Entries of the gradient are "
-        "limited to c/N in the mean loss, and to c in the summed one, which is trained with lr/N.",
+        "limited to $c/N$ in the mean loss, and to $c$ in the summed one, which is trained with $lr/N$.",
         numbers={
             "largest entry": largest,
             "difference at clip 1": never,

@@ -17,8 +17,8 @@ def observations(
     """That a clip at 1 never binds, what the mildest and the hardest limit did, and that every form is the same rule."""
     bound = max(count * entry for count, entry in largest.items())
     lines = [
-        f"The largest entry of dL/dlogits is {bound:.3f}/N over batches of {min(largest)} to {max(largest)}, and 1/N is the "
-        f"most that it can be: a clip at 1 never binds. After training with it the parameters differ by {never:g}."
+        f"The largest entry of $dL/dlogits$ is ${bound:.3f}/N$ over batches of {min(largest)} to {max(largest)}, and $1/N$ "
+        f"is the most that it can be: a clip at 1 never binds. After training with it the parameters differ by {never:g}."
     ]
     for clip in (max(means), min(means)):
         first, last = means[clip].curves["clipped"][0], means[clip].last("clipped")
@@ -40,7 +40,7 @@ def table(means: Sweep, sums: Sweep) -> Table:
         [f"{clip:g}", *(f"{share:.1%}" for share in shares[clip]), means[clip].outcome(), sums[clip].outcome()]
         for clip in means
     ]
-    columns = ["limit c", "clipped at the start", "clipped at the end", "loss (mean, c/N)", "loss (sum, c)"]
+    columns = ["limit c", "clipped at the start", "clipped at the end", "loss (mean, $c/N$)", "loss (sum, $c$)"]
     return Table("Training with every limit", columns, rows)
 
 
@@ -60,4 +60,7 @@ def clips(largest: Mapping[int, float], means: Sweep, sums: Sweep) -> tuple[Any,
     right.set(xscale="log", xlabel="limit c", ylabel="share of the entries clipped")
     left.legend(frameon=False, fontsize="small")
     right.legend(frameon=False, fontsize="small")
-    return drawing, "No entry exceeds 1/N; what smaller limits do to the training, and the share of entries that they reach."
+    return (
+        drawing,
+        "No entry exceeds $1/N$; what smaller limits do to the training, and the share of entries that they reach.",
+    )

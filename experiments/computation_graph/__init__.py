@@ -39,7 +39,7 @@ def run(options: ComputationGraph) -> Result:
     traced, (loss, *_) = trace_gradient(perceptron, (start, ()), batch, ["b", "w", "x", "y"])
     along = {name: gradient(simple, name, "loss") for name in point}, {name: gradient(traced, name, loss) for name in start}
     found = {
-        "|4 - (x w + b)|": compare(by_hand.objective(), point, x[None], along[0]),
+        "$|4 - (x w + b)|$": compare(by_hand.objective(), point, x[None], along[0]),
         f"perceptron, {options.loss}": compare(perceptron, (start, ()), batch, (along[1], ())),
     }
     told = [product(simple, name, "loss") for name in point], [product(traced, name, loss) for name in start]
@@ -50,7 +50,7 @@ def run(options: ComputationGraph) -> Result:
     return Result(
         "Computation graphs: the chain rule, drawn",
         "A node is a value, an edge a local derivative; a gradient is the sum, over the paths, of the products along them. "
-        "First by hand for |4 - (x w + b)|, then as torch.func.grad, traced, computes it for a perceptron and one sample.",
+        "First by hand for $|4 - (x w + b)|$, then as torch.func.grad, traced, computes it for a perceptron and one sample.",
         numbers={
             "values": {name: node.value.item() for name, node in simple.items()},
             "factors": {

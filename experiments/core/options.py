@@ -1,8 +1,9 @@
 """What every experiment can be told: a dataclass that tyro turns into command-line flags, defaults and help included."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 
@@ -27,6 +28,10 @@ class Options:
     """Precision of the data and the parameters."""
     output: Path = Path("results")
     """Folder for the figures, the numbers, the observations and report.html."""
+    full: bool = False
+    """Runs sizes that take long, where the default ones are smaller; the README shows those."""
+
+    FULL: ClassVar[Mapping[str, Any]] = {}  # the sizes that `full` stands for
 
     def __post_init__(self) -> None:
         """Raises BadOption for what no run could honour; every number but the seed must be positive."""
@@ -34,7 +39,8 @@ class Options:
             given = getattr(self, field.name)
             for number in given if isinstance(given, tuple) else (given,):
                 largest = 2**31 if isinstance(number, int) else float("inf")
-                if field.name != "seed" and isinstance(number, (int, float)) and not 0 < number < largest:
+                counted = isinstance(number, (int, float)) and not isinstance(number, bool)
+                if field.name != "seed" and counted and not 0 < number < largest:
                     raise BadOption(f"{field.name}: got {number}, needs a positive number below {largest}")
             if given == ():
                 raise BadOption(f"{field.name}: got none, needs at least one")

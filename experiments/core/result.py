@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
+from experiments.core.formulas import plain
 from experiments.core.options import Options
 
 
@@ -31,7 +32,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Result:
-    """One experiment's findings. `observations` are sentences computed from `numbers`."""
+    """One experiment's findings. `observations` are sentences computed from `numbers`; texts may hold `formulas`."""
 
     title: str
     about: str
@@ -39,6 +40,7 @@ class Result:
     observations: list[str]
     figures: dict[str, tuple[Figure, str]] = field(default_factory=dict)  # file stem: (figure, caption)
     tables: list[Table] = field(default_factory=list)
+    seconds: float | None = None  # that it took, measured by whoever runs it; nothing else depends on a clock
 
 
 def save(name: str, result: Result, options: Options) -> Path:
@@ -49,12 +51,14 @@ def save(name: str, result: Result, options: Options) -> Path:
     new.mkdir(parents=True)
     for stem, (figure, _) in result.figures.items():
         figure.savefig(new / f"{stem}.png")
-    (new / "observations.txt").write_text("".join(f"{line}\n" for line in result.observations))
+    (new / "observations.txt").write_text("".join(f"{plain(line)}\n" for line in result.observations))
+    threads = torch.get_num_threads()
     record = {
         "title": result.title,
         "about": result.about,
         "options": {name: str(option) for name, option in dataclasses.asdict(options).items()},
-        "machine": f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}",
+        "machine": f"torch {torch.__version__}, {threads} thread{'s' * (threads > 1)}, {platform.machine()}",
+        "seconds": result.seconds,
         "observations": result.observations,
         "figures": [
             {"file": f"{stem}.png", "caption": caption, "inches": figure.get_figwidth()}

@@ -67,9 +67,9 @@ def run(options: Differences) -> Result:
     published = martins.table()
     return Result(
         "Differences: derivatives from values alone",
-        f"f(x) = sin(x) e^x at {options.points} points on [-3, 3]: every provider against the analytic derivative "
-        "e^x (sin x + cos x). Then h runs over all its range, in three precisions. Last, the table of Martins, Sturdza & "
-        "Alonso (2003) for e^x / sqrt(sin^3 x + cos^3 x) at x = 1.5, measured beside published.",
+        f"$f(x) = sin(x) e^x$ at {options.points} points on [-3, 3]: every provider against the analytic derivative "
+        "$e^x (sin x + cos x)$. Then h runs over all its range, in three precisions. Last, the table of Martins, Sturdza & "
+        "Alonso (2003) for $e^x / sqrt(sin^3 x + cos^3 x)$ at $x = 1.5$, measured beside published.",
         numbers={"rms error": rms, "error on the grid": errors, "evaluations": costs, "sweep": sweeps, "Martins": published},
         observations=presentation.observations(rms, sweeps, costs, published, options.dtype),
         figures={

@@ -54,7 +54,7 @@ def present(errors: dict[str, dict[float, tuple[float, float]]]) -> Table:
     rows = [[f"{h:.0e}"] + [_told(error) for scheme in SCHEMES for error in errors[scheme][h]] for h in PUBLISHED]
     columns = ["h"] + [head for scheme in SCHEMES for head in (scheme, "published")]
     caption = (
-        "Relative error of f'(1.5). Where h moves nothing the quotient is 0, an error of 1, and our provider refuses it"
+        "Relative error of $f'(1.5)$. Where h moves nothing the quotient is 0, an error of 1, and our provider refuses it"
     )
     return Table(caption, columns, rows)
 

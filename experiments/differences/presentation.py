@@ -55,7 +55,7 @@ def table(rms: dict[str, float], costs: dict[str, list[int]], dtype: str) -> Tab
     rows = [[name, f"{rms[name]:.2e}" if rms[name] else "0", *costs[name]] for name in rms]
     columns = ["provider", f"rms error in {dtype}", "evaluations of f for 1 variable", "for 10", "for 100"]
     return Table(
-        "Every provider at its default step, against e^x (sin x + cos x), which is what explicit returns", columns, rows
+        "Every provider at its default step, against $e^x (sin x + cos x)$, which is what explicit returns", columns, rows
     )
 
 

@@ -48,7 +48,9 @@ def run(options: Geometry) -> Result:
     in_turn = (maps.in_turn(chosen, shape)[-1] - chosen["affine"].apply(shape)).abs().max().item()
     trained, stages = uncrumpling.uncrumple(options)
     separable = {name: stage.separability for name, stage in stages.items()}
-    rows = [[name, chosen[name].operation, *(f"{number:.3g}" for number in fact.values())] for name, fact in facts.items()]
+    rows = [
+        [name, f"${chosen[name].operation}$", *(f"{number:.3g}" for number in fact.values())] for name, fact in facts.items()
+    ]
     told = [[name, stage.representation.shape[1], f"{stage.separability:.1%}"] for name, stage in stages.items()]
     return Result(
         "Geometry: affine maps, and the uncrumpling of two spirals",
@@ -73,8 +75,9 @@ def _of_maps(facts: Any, in_turn: float) -> list[str]:
     rigid = [name for name, fact in facts.items() if fact["distances"] < 1e-5]
     largest = {key: max(fact[key] for fact in facts.values()) for key in ("dense", "area against |det A|")}
     return [
-        f"All {len(facts)} maps are dense layers, w = A^T and b = t: their points differ by at most {largest['dense']:.1g}. "
-        f"Areas change by |det A|, to {largest['area against |det A|']:.1g}; only {' and '.join(rigid)} keep all distances.",
+        f"All {len(facts)} maps are dense layers, $w = A^T$ and $b = t$: their points differ by at most "
+        f"{largest['dense']:.1g}. Areas change by $|det A|$, to {largest['area against |det A|']:.1g}; only "
+        f"{' and '.join(rigid)} keep all distances.",
         f"Skew, scaling, rotation and translation in turn are the one affine map, to {in_turn:.1g}: dense layers with "
         "nothing between them are a single one.",
     ]

@@ -16,7 +16,7 @@ from funcnn.plots import COLORS, figure
 
 SHAPE = [[0, 0], [0.4, 0], [0.4, 0.8], [1, 0.8], [1, 1.2], [0.4, 1.2], [0.4, 1.6], [1.2, 1.6], [1.2, 2], [0, 2]]
 ORDER = ("skew", "scaling", "rotation", "translation")  # what the affine map does, one after the other
-HEADS = ("from a dense layer", "area after / before", "from |det A|", "largest change of a distance")
+HEADS = ("from a dense layer", "area after / before", "from $|det A|$", "largest change of a distance")
 
 
 class Map(NamedTuple):

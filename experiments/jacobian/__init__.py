@@ -42,9 +42,9 @@ def run(options: Jacobian) -> Result:
     footprints = [sweep.footprint(options.batch, width) for width in sweep.widths(options.width)]
     return Result(
         "Jacobians: laid out, and contracted without being formed",
-        "The generalized Jacobian dy/dx has the shape of y followed by that of x. Small ones are laid out for a dense layer "
-        f"Y = X W + 1 b with N = {N}, D = {D}, M = {M}: from the hand-derived backward rule, by torch.func.jacrev, and by "
-        f"formula. Then the memory of dY/dX stands beside that of the product formulas, for N = {options.batch}.",
+        "The generalized Jacobian $dy/dx$ has the shape of y followed by that of x. Small ones are laid out for a dense "
+        f"layer $Y = X W + 1 b$ with N = {N}, D = {D}, M = {M}: from the hand-derived backward rule, by torch.func.jacrev, "
+        f"and by formula. Then the memory of $dY/dX$ stands beside that of the product formulas, for N = {options.batch}.",
         numbers={
             "cases": facts,
             "products": products,
@@ -63,11 +63,12 @@ def observations(facts: Any, products: Any, blocks: Any, batch: int, largest: sw
     return [
         f"Rows of the hand-derived backward rules, torch.func.jacrev and formulas give the same {len(facts)} derivatives, "
         f"to {max(case['difference'] for case in facts.values()):.2g}.",
-        f"dY/dX of shape {of_x['shape']} is zero in {of_x['zeros']:.0%} of its entries: the largest dY[n]/dX[i] with n != i "
-        f"is {blocks['elsewhere']:.1g}, and the blocks with n = i differ from W^T by {blocks['on the diagonal']:.1g}. "
-        f"dY/dW is zero in {of_w['zeros']:.0%}.",
-        f"{', '.join(products)} equal the contractions of dY with the Jacobians, to {max(products.values()):.2g}.",
-        f"At N = {batch}, D = M = {largest.width} in float32 dY/dX would take {in_units(largest.jacobian)}; the products, "
+        f"$dY/dX$ of shape {of_x['shape']} is zero in {of_x['zeros']:.0%} of its entries: the largest $dY[n]/dX[i]$ with "
+        f"$n != i$ is {blocks['elsewhere']:.1g}, and the blocks with $n = i$ differ from $W^T$ by "
+        f"{blocks['on the diagonal']:.1g}. $dY/dW$ is zero in {of_w['zeros']:.0%}.",
+        f"{', '.join(f'${name}$' for name in products)} equal the contractions of $dY$ with the Jacobians, to "
+        f"{max(products.values()):.2g}.",
+        f"At N = {batch}, D = M = {largest.width} in float32 $dY/dX$ would take {in_units(largest.jacobian)}; the products, "
         f"measured, take {in_units(largest.products)} at their peak: {largest.jacobian / largest.products:,.0f} times less.",
     ]
 
@@ -75,8 +76,14 @@ def observations(facts: Any, products: Any, blocks: Any, batch: int, largest: sw
 def table(cases: dict[str, small.Case], facts: Any) -> Table:
     """A row for each derivative."""
     rows = [
-        [name, case.formula, str(facts[name]["shape"]), f"{facts[name]['zeros']:.0%}", f"{facts[name]['difference']:.2g}"]
+        [
+            f"${name}$",
+            f"${case.formula}$",
+            str(facts[name]["shape"]),
+            f"{facts[name]['zeros']:.0%}",
+            f"{facts[name]['difference']:.2g}",
+        ]
         for name, case in cases.items()
     ]
-    caption = "The gradient of L = 1/2N sum Y^2, the Jacobian of p = softmax(z), and those of Y = X W + 1 b"
+    caption = "The gradient of $L = 1/(2 N) sum Y^2$, the Jacobian of $p = softmax(z)$, and those of $Y = X W + 1 b$"
     return Table(caption, ["derivative", "formula", "shape", "zeros", "largest difference of the three ways"], rows)

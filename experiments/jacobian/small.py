@@ -86,6 +86,6 @@ def draw(laid_out: dict[str, Case]) -> tuple[Any, str]:
         axis.vlines([size * k - 0.5 for k in range(1, rows)], -0.5, n * m - 0.5, color="white")
         axis.tick_params(length=0)
     return drawing, (
-        "The generalized Jacobians as matrices; grey is exactly 0. In dY/dX the blocks on the diagonal are W^T "
-        "and all others vanish: no sample depends on another. Block (n, d) of dY/dW is X[n, d] times the identity."
+        "The generalized Jacobians as matrices; grey is exactly 0. In $dY/dX$ the blocks on the diagonal are $W^T$ "
+        "and all others vanish: no sample depends on another. Block $(n, d)$ of $dY/dW$ is $X[n,d]$ times the identity."
     )

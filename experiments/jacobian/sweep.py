@@ -46,7 +46,7 @@ def table(batch: int, footprints: list[Footprint]) -> Table:
         [width, in_units(size), in_units(formed) if formed else "not formed", in_units(products), f"{size / products:,.0f}"]
         for width, size, formed, products in footprints
     ]
-    columns = ["D = M", "dY/dX, computed", "forming it, peak measured", "products, peak measured", "computed / products"]
+    columns = ["D = M", "$dY/dX$, computed", "forming it, peak measured", "products, peak measured", "computed / products"]
     return Table(f"Memory in float32, N = {batch}", columns, rows)
 
 
@@ -67,4 +67,4 @@ def draw(batch: int, footprints: list[Footprint]) -> tuple[Any, str]:
     axis.margins(y=0.12)
     axis.set(xlabel="features D = outputs M", ylabel=f"memory for N = {batch}, float32")
     axis.legend(frameon=False)
-    return drawing, "The memory of the generalized Jacobian dY/dX of a dense layer, and of the products that replace it."
+    return drawing, "The memory of the generalized Jacobian $dY/dX$ of a dense layer, and of the products that replace it."

@@ -33,8 +33,10 @@ class Minimize(Options):
     """Steps of gradient descent from each start."""
     optimizers: tuple[Optimizer, ...] = get_args(Optimizer)
     """Who takes part on the test problems."""
-    evaluations: int = 1000
+    evaluations: int = 500
     """Evaluations of a function, with or without its gradient, that an optimizer may spend on a test problem."""
+
+    FULL = {"evaluations": 1000}
 
     def __post_init__(self) -> None:
         """Raises BadOption for a condition that is none."""

@@ -38,7 +38,7 @@ def observations(cells: Cells, apart: dict[str, float], outcomes: Outcomes, eval
     """Shares against p^K, the dimensions, the providers, and who reached what in the contest."""
     p, complexities = lone_share(cells), sorted({k for _, k in cells})
     shares = {k: [cell.share for (n, own), cell in cells.items() if own == k and n > 1] for k in complexities}
-    told = [f"{min(found):.2f} to {max(found):.2f} with {k} (p^K = {p**k:.2g})" for k, found in shares.items() if found]
+    told = [f"{min(found):.2f} to {max(found):.2f} with {k} ($p^K$ = {p**k:.2g})" for k, found in shares.items() if found]
     places = ", ".join(str(n) for n in sorted({n for n, _ in cells if n > 1}))
     alone = ", ".join(f"{cells[1, k].share:.2f}" for k in complexities)
     reached = {o: [n for n, row in outcomes.items() if row[o].evaluations] for o in next(iter(outcomes.values()))}

@@ -29,8 +29,8 @@ def observations(bowl: Runs, network: Runs, sweep: Mapping[float, Run], k: float
     best = min(sweep.keys() - lost, key=lambda lr: sweep[lr].last())
     lines = [
         f"On the quadratic the distance shrinks by {measured[0]:.5f} a step with the optimal fixed step and by "
-        f"{measured[1]:.5f} with exact search; theory says (k - 1)/(k + 1) = {(k - 1) / (k + 1):.5f} for both.",
-        f"A step of 2.2/L, above 2/L, ends so on the quadratic: {bowl[large].outcome()}.",
+        f"{measured[1]:.5f} with exact search; theory says $(k - 1)/(k + 1)$ = {(k - 1) / (k + 1):.5f} for both.",
+        f"A step of $2.2/L$, above $2/L$, ends so on the quadratic: {bowl[large].outcome()}.",
         f"Of the fixed steps on the network {best:g} ends lowest, at a loss of {sweep[best].outcome()}; "
         + (f"those from {min(lost):g} diverge" if lost else "none diverges")
         + f". Finding that took {sum(run.last('evaluations') for run in sweep.values())} evaluations.",

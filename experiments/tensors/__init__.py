@@ -64,7 +64,13 @@ def run(options: Tensors) -> Result:
                 "Operations beside their formulas, entry by entry",
                 ["kind", "operation", "shape", "an entry", "largest difference"],
                 [
-                    [kind, case.written, str(tuple(case.result.shape)), case.formula, f"{differences[case.written]:.1g}"]
+                    [
+                        kind,
+                        case.written,
+                        str(tuple(case.result.shape)),
+                        f"${case.formula}$",
+                        f"{differences[case.written]:.1g}",
+                    ]
                     for kind, each in cases.items()
                     for case in each
                 ],

@@ -45,14 +45,14 @@ def cases(generator: torch.Generator, **tensors: Any) -> dict[str, list[Case]]:
             Case(
                 "einsum('nhwc,hw->nc', t, m)",
                 torch.einsum("nhwc,hw->nc", t, m),
-                "sum_hw t[n,h,w,c] m[h,w]",
+                "sum_(h,w) t[n,h,w,c] m[h,w]",
                 lambda n, c: sum(t[n, h, k, c] * m[h, k] for h in range(3) for k in range(4)),
             ),
         ],
         "reduction": [
             Case("x.sum(0)", x.sum(0), "sum_i x[i,j]", lambda j: sum(x[i, j] for i in range(4))),
             Case("x.amax(1)", x.amax(1), "max_j x[i,j]", lambda i: max(x[i])),
-            Case("x.mean()", x.mean(), "sum_ij x[i,j] / 12", lambda: sum(x[i, j] for i in range(4) for j in range(3)) / 12),
+            Case("x.mean()", x.mean(), "sum_(i,j) x[i,j]/12", lambda: sum(x[i, j] for i in range(4) for j in range(3)) / 12),
         ],
         "reshape": [
             Case("x.reshape(2, 6)", long, "entry 6 i + j of x", lambda i, j: x[divmod(6 * i + j, 3)]),

@@ -24,10 +24,12 @@ from experiments.torch_operators.presentation import defects, draw, objections, 
 class TorchOperators(Options):
     """Checks torch's own operators on the samples that torch tests them with, in float64 on the CPU whatever --dtype."""
 
-    samples: int = 2
+    samples: int = 1
     """Samples of each operator; 20 take ten minutes."""
     only: tuple[str, ...] = ("all",)
     """Names of operators in torch's database, such as linalg.cholesky; or all."""
+
+    FULL = {"samples": 2}
 
 
 def run(options: TorchOperators) -> Result:

@@ -30,7 +30,7 @@ def test_every_provider_gives_the_gradient_of_the_formula(found):
 def test_the_slope_of_x_cubed_at_2_is_12(found):
     for name, slope in found["numbers"]["slope of x^3 at 2"].items():
         assert slope == pytest.approx(12, rel=TOLERANCES[name])
-    assert "The slope of x^3 at 2 is 12 by autograd" in found["observations"][0]
+    assert "The slope of $x^3$ at 2 is 12 by autograd" in found["observations"][0]
 
 
 def test_each_row_of_the_field_belongs_to_its_own_point():

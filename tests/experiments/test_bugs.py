@@ -15,6 +15,7 @@ from experiments.bugs.corpus import CORPUS
 from experiments.bugs.subject import relative_error, true_error
 from experiments.bugs.trials import Trial, rows
 from experiments.core.options import BadOption
+from experiments.core.result import save
 from experiments.core.scene import SIZES
 from experiments.core.timing import Timing
 
@@ -24,7 +25,7 @@ import json
 from experiments.bugs import Bugs, checkers, on_bugs, on_correct, one_thread
 
 with one_thread():
-    options = Bugs(networks=30)
+    options = Bugs(networks=30, every=1)
     print(json.dumps([f("funcnn", checkers.ours, options) for f in (on_bugs, on_correct)]))
 """
 
@@ -193,7 +194,7 @@ def test_a_small_run_shows_every_checker_and_leaves_torch_as_it_was(tmp_path, mo
     threads = torch.get_num_threads()
     options = Bugs(output=tmp_path, networks=4, sample=2, every=50)
     result = command_line.EXPERIMENTS["bugs"][1](options)
-    command_line.save("bugs", result, options)
+    save("bugs", result, options)
     assert [row[0] for row in result.tables[0].rows] == list(checkers.available())
     assert len(result.numbers["bugs"]) == len(checkers.available()) * len(range(0, len(CORPUS), 50))
     assert (tmp_path / "bugs" / "checkers.png").read_bytes().startswith(b"\x89PNG")

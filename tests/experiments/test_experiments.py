@@ -1,12 +1,17 @@
 import json
 import runpy
 import sys
+import time
 from html.parser import HTMLParser
 
 import pytest
 
 from experiments import __main__ as command_line
+from experiments.bugs import Bugs
+from experiments.core.formulas import plain
+from experiments.core.options import Missing, Options
 from experiments.core.result import Result, Table, save, write_whole
+from experiments.core.runner import Job, in_turn
 from experiments.core.timing import Timing, interleaved
 from experiments.hidden_layer import HiddenLayer
 from experiments.perceptron import Perceptron
@@ -28,7 +33,7 @@ class Links(HTMLParser):
     def handle_starttag(self, tag, attrs):
         named = dict(attrs)
         self.sources += [named[key] for key in ("src", "href") if key in named]
-        self.ids += [named["id"]] if "id" in named else []
+        self.ids += [named["id"]] if tag == "section" else []
 
 
 def numbers(folder, name):
@@ -71,9 +76,9 @@ def test_a_run_of_everything_ends_in_one_self_contained_report(tmp_path):
     for name in SMALL:
         record = json.loads((tmp_path / name / "result.json").read_text())
         observations = (tmp_path / name / "observations.txt").read_text().splitlines()
-        assert observations == record["observations"] and observations
+        assert observations == list(map(plain, record["observations"])) and observations
         assert all((tmp_path / name / figure["file"]).read_bytes().startswith(b"\x89PNG") for figure in record["figures"])
-        assert record["options"]["seed"] == "0"
+        assert record["options"]["seed"] == "0" and record["seconds"] > 0
 
 
 def test_the_same_seed_gives_the_same_numbers(tmp_path):
@@ -134,9 +139,71 @@ def test_after_ctrl_c_what_was_finished_is_whole(tmp_path, capsys, monkeypatch):
 
     finished = (Perceptron, lambda options: command_line.perceptron.run(Perceptron(epochs=1, output=options.output)))
     monkeypatch.setattr(command_line, "EXPERIMENTS", {"perceptron": finished, "providers": (Providers, interrupted)})
-    assert command_line.main(["--output", str(tmp_path)]) == 130
+    assert command_line.main(["--processes", "1", "--output", str(tmp_path)]) == 130
     assert Links((tmp_path / "report.html").read_text()).ids == ["perceptron"]
     assert "Interrupted" in capsys.readouterr().err
+
+
+def slow(options):
+    time.sleep(1)
+    print("slow")
+    return Result("t", "a", {}, ["slow"])
+
+
+def quick(options):
+    return Result("t", "a", {}, ["quick"])
+
+
+def lacking(options):
+    raise Missing("a package")
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_experiments_are_told_in_order_whichever_is_done_first(tmp_path, capsys, processes):
+    runs = {"slow": slow, "lacking": lacking, "quick": quick}
+    jobs = [Job(name, run, Options(output=tmp_path)) for name, run in runs.items()]
+    told = {}
+    for job, done in in_turn(jobs, processes):
+        try:
+            told[job.name] = done().observations
+        except Missing as missing:
+            told[job.name] = str(missing)
+    assert list(told.items()) == [("slow", ["slow"]), ("lacking", "a package"), ("quick", ["quick"])]
+    assert capsys.readouterr().out == "slow\n"
+    assert json.loads((tmp_path / "slow" / "result.json").read_text())["seconds"] >= 1
+
+
+def course(tmp_path, monkeypatch, *flags):
+    """The experiments of the whole course in the order in which they run, and their options."""
+    ran = {}
+
+    def instead(name):
+        return lambda options: ran.setdefault(name, options) and Result("t", "a", {}, [])
+
+    table = {name: (kind, instead(name)) for name, (kind, _) in command_line.EXPERIMENTS.items()}
+    monkeypatch.setattr(command_line, "EXPERIMENTS", table)
+    assert command_line.main(["--processes", "1", "--output", str(tmp_path), *flags]) == 0
+    return ran
+
+
+def test_the_long_experiments_come_last_and_brief_leaves_them_out(tmp_path, monkeypatch, capsys):
+    names = [name for name in command_line.EXPERIMENTS if name not in command_line.LONG]
+    assert list(course(tmp_path, monkeypatch)) == [*names, *command_line.LONG]
+    first, *_ = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"{len(command_line.EXPERIMENTS)} experiments: {', '.join(names)}")
+    assert "--brief" in first and ", ".join(command_line.LONG) in first
+    assert list(course(tmp_path, monkeypatch, "--brief")) == names
+
+
+def test_full_runs_the_full_sizes_unless_a_flag_says_otherwise(tmp_path, monkeypatch):
+    ran = course(tmp_path, monkeypatch, "--full")
+    cut = {name: options.FULL for name, options in ran.items() if options.FULL}
+    assert cut
+    for name, sizes in cut.items():
+        assert {option: getattr(ran[name], option) for option in sizes} == dict(sizes)
+        assert type(ran[name])(**sizes) != type(ran[name])()  # the default sizes are smaller
+    options = command_line.parse(Bugs, ["--full", "--sample", "7"], "x", "x")
+    assert (options.networks, options.sample) == (Bugs.FULL["networks"], 7)
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):

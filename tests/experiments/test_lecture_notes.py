@@ -6,9 +6,8 @@ import torch
 import funcnn as fn
 from experiments import __main__ as command_line
 from experiments import lecture_notes as notes
+from experiments.core.result import save
 from experiments.lecture_notes import published
-
-pytestmark = pytest.mark.filterwarnings("ignore:Use of .* on expanded tensors")  # by the rule that writes into dy
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +70,6 @@ def test_the_formulas_agree_with_ours_where_they_are_right():
 
 
 def test_the_result_is_kept_with_its_figure(result, tmp_path):
-    command_line.save("lecture_notes", result, notes.LectureNotes(output=tmp_path))
+    save("lecture_notes", result, notes.LectureNotes(output=tmp_path))
     assert command_line.EXPERIMENTS["lecture_notes"] == (notes.LectureNotes, notes.run)
     assert (tmp_path / "lecture_notes" / "effects.png").read_bytes().startswith(b"\x89PNG")

@@ -2,10 +2,10 @@ import pytest
 import torch
 
 import funcnn as fn
-from experiments import __main__ as command_line
 from experiments.bugs import checkers
 from experiments.bugs.peers import missing
 from experiments.bugs.subject import cotangents, opened, relative_error, true_error
+from experiments.core.result import save
 from experiments.wild import CASES, MISTAKES, Wild, acquitted, compare, presentation
 from experiments.wild.case import plain, subject
 from experiments.wild.trials import OURS, USUAL, Trial, answer, named, sentences, usual
@@ -122,7 +122,7 @@ def test_the_observations_tell_who_finds_misses_and_misnames_what():
 def test_a_small_run_has_every_part_of_a_result(tmp_path, as_users_run_it):
     options = Wild(output=tmp_path, every=11)
     result = compare({OURS: checkers.ours}, options)
-    command_line.save("wild", result, options)
+    save("wild", result, options)
     assert len(result.tables[0].rows) == len(MISTAKES[::11]) and len(result.observations) == 5 + bool(missing())
     assert result.numbers["sources"].keys() == {trial["case"] for trial in result.numbers["trials"]}
     assert (tmp_path / "wild" / "mistakes.png").read_bytes().startswith(b"\x89PNG")
