@@ -45,6 +45,11 @@ ENTRYWISE = {
 }
 A, X, T = normal(3, 3) + 3 * torch.eye(3, dtype=torch.float64), normal(4, 3, seed=1), labels(4, 3)
 
+
+def convolved(x, w, b):
+    return torch.convolution(x, w, b, [1], [0], [1], False, [0], 1)
+
+
 # name: a function of W (3, 3), which also meets tensors that are real
 OF_MATRICES = {
     "mm": lambda w: (X @ w).sin().sum(),
@@ -69,8 +74,8 @@ OF_MATRICES = {
     "cross entropy": lambda w: F.cross_entropy(X @ w, T),
     "weighted cross entropy": lambda w: F.cross_entropy(X @ w, T, weight=X[0].exp()),
     "cross entropy without a label": lambda w: F.cross_entropy(X @ w, T, ignore_index=T[0].item(), reduction="sum"),
-    "convolution": lambda w: F.conv1d(w[None], (w + A)[None], w[0, :1]).sin().sum() + F.conv1d(A[None], w[None]).prod(),
-        F.conv1d(w[None], (w + A)[None], A[0]).sin().sum() + F.conv1d(A[None], w[None], w[0, :1]).prod()
+    "convolution": lambda w: (
+        convolved(w[None], (w + A)[None], w[0, :1]).sin().sum() + convolved(A[None], w[None], None).prod()
     ),
     "layer norm": lambda w: (F.layer_norm(w, (3,), w[0], w[1], 0.1) * A + F.layer_norm(w, (3, 3)) ** 2).sum(),
     "rms norm": lambda w: (F.rms_norm(w, (3,), w[0], 0.1) * A).sum(),
