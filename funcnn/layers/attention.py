@@ -22,7 +22,7 @@ from jaxtyping import Inexact
 from torch import Tensor
 
 from .. import kernels
-from ..errors import InputError, check_count, describe
+from ..errors import InputError, check_count
 from ..types import Layer, Residuals
 from .branches import named
 from .columns import Forward
@@ -47,15 +47,14 @@ def attention(features: int, heads: int, *, causal: bool = False) -> Layer:
     features, heads = check_count("features", features), check_count("heads", heads)
     if features % heads:
         raise InputError("heads", heads, f"a divisor of the features, {features}")
-    rest = ", causal=True" if causal else ""
-    layers = dense(features, 3 * features), attend(features, heads, causal), dense(features, features)
-    return named(serial(*layers), {"qkv": 0, "out": 2}, f"attention({features}, {heads}{rest})")
+    title = f"attention({features}, {heads}{', causal=True' if causal else ''})"
+    layers = dense(features, 3 * features), attend(features, heads, causal, title), dense(features, features)
+    return named(serial(*layers), {"qkv": 0, "out": 2}, title)
 
 
-def attend(features: int, heads: int, causal: bool) -> Layer:
+def attend(features: int, heads: int, causal: bool, title: str = "attend") -> Layer:
     """The middle of it, without parameters: queries, keys and values (N, T, 3 D) -> Y (N, T, D)."""
     scale = 1 / math.sqrt(features // heads)
-    title = f"attend({features}, {heads}{', causal=True' if causal else ''})"
 
     def split(qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         samples, tokens, _ = qkv.shape
@@ -92,7 +91,8 @@ def attend(features: int, heads: int, causal: bool) -> Layer:
 
     def fits(qkv: Tensor) -> None:
         if qkv.ndim != 3 or not qkv.shape[1]:
-            raise InputError(f"inputs of {title}", describe(qkv), f"shape (N, T, {3 * features}), T of at least 1")
+            found = f"shape {(*qkv.shape[:-1], features)}"  # of what was projected, which is what the caller knows
+            raise InputError(f"inputs of {title}", found, f"shape (N, T, {features}), T of at least 1")
 
     layer = Layer(no_params, Forward(forward, True), ByParts(lambda residuals, dy: (), inputs))
     return guarded(

@@ -4,6 +4,7 @@ Each is two ways, that of the inputs through the layers in it, and that of the c
 """
 
 from collections.abc import Callable
+from functools import reduce
 from typing import Any, NamedTuple
 
 import torch
@@ -21,13 +22,13 @@ class Ahead(NamedTuple):
     way       (run, params, x) -> (y, residuals), by `run` at each of the layers
     layers    what it is made of
     combine   makes the same of other layers
-    title     what it is called
+    title     what it prints as, where that is not the combinator and its layers
     """
 
     way: Callable[[Run, Params, Any], tuple[Tensor, Residuals]]
     layers: tuple[Layer, ...]
     combine: Callable[..., Layer]
-    title: str
+    title: str = ""
 
     def through(self, run: Run, params: Params, x: Inputs) -> tuple[Tensor, Residuals]:
         """The way, with `run` at each of the layers."""
@@ -43,21 +44,21 @@ class Ahead(NamedTuple):
         return all(getattr(layer.forward, "rowwise", False) for layer in self.layers)
 
     def __repr__(self) -> str:
-        """What it is called, and the layers."""
-        return f"{self.title}({', '.join(name(layer.forward) for layer in self.layers)})"
+        """The combinator and the layers."""
+        return self.title or f"{name(self.combine)}({', '.join(name(layer.forward) for layer in self.layers)})"
 
 
 class Back(NamedTuple):
     """The pullback of a layer made of others.
 
-    way       (pull, residuals, dy, dx) -> (tree, dx), by `pull` at each of the layers
-    layers    what it is made of
-    title     what it is called
+    way                       (pull, residuals, dy, dx) -> (tree, dx), by `pull` at each of the layers
+    layers, combine, title    as of Ahead
     """
 
     way: Callable[[Pull, Residuals, Tensor, bool], tuple[Tree, Any]]
     layers: tuple[Layer, ...]
-    title: str
+    combine: Callable[..., Layer]
+    title: str = ""
 
     def through(self, pull: Pull, residuals: Residuals, dy: Tensor, dx: bool) -> tuple[Tree, Any]:
         """The way, with `pull` at each of the layers."""
@@ -68,13 +69,15 @@ class Back(NamedTuple):
         return self.way(gradient, residuals, dy, True)
 
     def __repr__(self) -> str:
-        """What it is called, and the layers."""
-        return f"{self.title}({', '.join(name(layer.backward) for layer in self.layers)})"
+        """The combinator and the layers."""
+        return self.title or f"{name(self.combine)}({', '.join(name(layer.backward) for layer in self.layers)})"
 
 
-def made_of(layers: tuple[Layer, ...], init: Any, ahead: Any, back: Any, combine: Callable[..., Layer], title: str) -> Layer:
+def made_of(
+    layers: tuple[Layer, ...], init: Any, ahead: Any, back: Any, combine: Callable[..., Layer], title: str = ""
+) -> Layer:
     """The layer of two ways through others."""
-    return Layer(init, Ahead(ahead, layers, combine, title), Back(back, layers, title))
+    return Layer(init, Ahead(ahead, layers, combine, title), Back(back, layers, combine, title))
 
 
 def residual(layer: Layer) -> Layer:
@@ -99,7 +102,7 @@ def residual(layer: Layer) -> Layer:
         tree, inner = pull(layer.backward, kept, dy, dx)
         return tree, dy + inner if dx else ()
 
-    return made_of((layer,), layer.init, ahead, back, residual, "residual")
+    return made_of((layer,), layer.init, ahead, back, residual)
 
 
 def parallel(*layers: Layer) -> Layer:
@@ -140,7 +143,7 @@ def parallel(*layers: Layer) -> Layer:
         ]
         return tuple(tree for tree, _ in reversed(pairs)), sum(dx for _, dx in pairs) if dx else ()
 
-    return made_of(layers, init_each(layers), ahead, back, parallel, "parallel")
+    return made_of(layers, init_each(layers), ahead, back, parallel)
 
 
 def rematerialised(layer: Layer) -> Layer:
@@ -160,7 +163,7 @@ def rematerialised(layer: Layer) -> Layer:
     def back(pull: Pull, residuals: Residuals, dy: Tensor, dx: bool) -> tuple[Tree, Any]:
         return pull(layer.backward, ran(layer.forward, *residuals)[1], dy, dx)
 
-    return made_of((layer,), layer.init, ahead, back, rematerialised, "rematerialised")
+    return made_of((layer,), layer.init, ahead, back, rematerialised)
 
 
 def named(layer: Layer, names: dict[str, int], title: str) -> Layer:
@@ -171,7 +174,14 @@ def named(layer: Layer, names: dict[str, int], title: str) -> Layer:
         return tuple(tree[where[index]] if index in where else () for index in range(len(layer.forward.layers)))  # type: ignore[attr-defined]
 
     def ahead(run: Run, params: Params, x: Tensor) -> tuple[Tensor, Residuals]:
-        return run(layer.forward, listed(params), x)
+        if not isinstance(params, dict) or params.keys() != names.keys():
+            found = sorted(params, key=str) if isinstance(params, dict) else describe(params)
+            raise InputError("params", found, f"a dict with the keys {sorted(names)}")
+        try:
+            return run(layer.forward, listed(params), x)
+        except InputError as error:
+            place = reduce(lambda place, key: place.replace(f"params[{names[key]}]", f"params[{key!r}]"), names, error.place)
+            raise InputError(place, error.got, error.needs) from None
 
     def back(pull: Pull, kept: Residuals, dy: Tensor, dx: bool) -> tuple[Tree, Any]:
         tree, dinner = pull(layer.backward, kept, dy, dx)

@@ -85,7 +85,7 @@ def with_dropout(layer: Layer) -> Layer:
         kept, seeds = residuals  # a rematerialised layer runs forward again, and must drop the same
         return pull(_sown(layer, seeds).backward, kept, dy, dx)
 
-    return made_of((layer,), layer.init, ahead, back, with_dropout, "with_dropout")
+    return made_of((layer,), layer.init, ahead, back, with_dropout)
 
 
 def _sown(layer: Layer, seeds: Tensor | None) -> Layer:
