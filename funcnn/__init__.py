@@ -50,6 +50,7 @@ from .layers.models import autoencoder as autoencoder
 from .layers.models import lenet as lenet
 from .layers.models import mlp as mlp
 from .layers.models import perceptron as perceptron
+from .layers.models import transformer as transformer
 from .layers.normalisation import layer_norm as layer_norm
 from .layers.normalisation import rms_norm as rms_norm
 from .layers.pooling import avg_pool2d as avg_pool2d

@@ -1,14 +1,23 @@
 """Networks that have a name."""
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
+import torch
+from torch import Generator, Tensor
+
+from .. import tree
 from ..errors import InputError, check_count, describe
-from ..types import Layer
-from .activations import sigmoid, tanh
+from ..types import Layer, Params
+from .activations import gelu, sigmoid, tanh
+from .attention import attention
+from .branches import residual
 from .combine import serial
 from .convolution import conv2d
 from .dense import dense
+from .embedding import embedding, positions
+from .normalisation import layer_norm
 from .pooling import avg_pool2d, flatten
 
 
@@ -74,3 +83,54 @@ def lenet() -> Layer:
         flatten(),
         *(dense(400, 120), tanh(), dense(120, 84), tanh(), dense(84, 10)),
     )
+
+
+def transformer(vocabulary: int, length: int, features: int, heads: int, depth: int) -> Layer:
+    """The decoder of a small GPT: tokens (N, T), T of at most `length`, to logits (N, T, V) of the token that follows each.
+
+        x = embedding + position        x = x + attention(norm(x))        x = x + W_2 gelu(W_1 norm(x))        norm(x) W
+
+    the middle two `depth` times, with causal attention and 4 D features between W_1 and W_2. As in Radford et al., "Language
+    models are unsupervised multitask learners" (2019), matrices start normal with deviation 0.02, those that end a residual
+    with 0.02 / sqrt(2 depth), so that their sum does not grow with depth; biases start at 0. The matrix of the logits is not
+    that of the embedding.
+
+    Raises:
+        InputError: a size is no positive integer, or heads do not divide the features.
+    """
+    depth = check_count("depth", depth)
+    end = 0.02 / math.sqrt(2 * depth)
+
+    def block() -> tuple[Layer, Layer]:
+        attend = _drawn(attention(features, heads, causal=True), end, 0.02)
+        widen, narrow = _drawn(dense(features, 4 * features), 0.02), _drawn(dense(4 * features, features), end)
+        return (
+            residual(serial(layer_norm(features), attend)),
+            residual(serial(layer_norm(features), widen, gelu(), narrow)),
+        )
+
+    return serial(
+        _drawn(embedding(vocabulary, features), 0.02),
+        _drawn(positions(length, features), 0.02),
+        *(half for _ in range(depth) for half in block()),
+        layer_norm(features),
+        _drawn(dense(features, vocabulary), 0.02),
+    )
+
+
+def _drawn(layer: Layer, *deviations: float) -> Layer:
+    """The same layer whose matrices start normal with these deviations, in the order of its leaves, and its biases at 0."""
+
+    def init(generator: Generator, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Params:
+        leaves, unflatten = tree.flatten(layer.init(generator, dtype=dtype, device=device))
+        rest = iter(deviations)
+
+        def start(leaf: Tensor) -> Tensor:
+            if leaf.ndim < 2:
+                return torch.zeros_like(leaf)
+            w = torch.randn(leaf.shape[::-1], generator=generator, dtype=torch.float64, device=generator.device)
+            return (next(rest) * w.T).to(leaf)
+
+        return unflatten([start(leaf) for leaf in leaves])
+
+    return layer._replace(init=init)
