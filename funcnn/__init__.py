@@ -26,9 +26,11 @@ from .layers.activations import softmax as softmax
 from .layers.activations import softplus as softplus
 from .layers.activations import tanh as tanh
 from .layers.attention import attention as attention
+from .layers.batch_norm import batch_norm as batch_norm
 from .layers.branches import parallel as parallel
 from .layers.branches import rematerialised as rematerialised
 from .layers.branches import residual as residual
+from .layers.calibration import calibrate as calibrate
 from .layers.columns import Column as Column
 from .layers.columns import Forward as Forward
 from .layers.combine import apply as apply
@@ -51,6 +53,7 @@ from .layers.models import lenet as lenet
 from .layers.models import mlp as mlp
 from .layers.models import perceptron as perceptron
 from .layers.models import transformer as transformer
+from .layers.normalisation import group_norm as group_norm
 from .layers.normalisation import layer_norm as layer_norm
 from .layers.normalisation import rms_norm as rms_norm
 from .layers.pooling import avg_pool2d as avg_pool2d

@@ -43,3 +43,45 @@ def softplus_pullback(x: Tensor, dy: Tensor, linear_from: float) -> Tensor:
     """The gradient dy s(x), and dy from where on softplus is taken to be x."""
     dx: Tensor = _aten.softplus_backward(dy, x, 1, linear_from)
     return dx
+
+
+def layer_norm_pullback(
+    x: Tensor, w: Tensor, mean: Tensor, r: Tensor, dy: Tensor, dx: bool
+) -> tuple[Tensor | None, Tensor, Tensor]:
+    """(dx, dw, db) of layer norm; dx is None where it is not wanted."""
+    kernel = _aten.native_layer_norm_backward
+    of_x, of_w, of_b = kernel(dy, x, w.shape, mean, r, w, w, [dx, True, True])  # of b it wants the shape alone
+    return of_x, of_w, of_b
+
+
+def group_norm(x: Tensor, w: Tensor, b: Tensor, groups: int, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """(y, mean, r) of group norm. The kernels take all numbers to lie one by one, and would read past the end."""
+    samples, channels, positions = len(x), len(w), x[0, 0].numel()
+    operands = x.contiguous(), w.contiguous(), b.contiguous()
+    y, mean, r = torch.native_group_norm(*operands, samples, channels, positions, groups, eps)
+    return y, mean, r
+
+
+def group_norm_pullback(
+    x: Tensor, w: Tensor, mean: Tensor, r: Tensor, dy: Tensor, dx: bool
+) -> tuple[Tensor | None, Tensor, Tensor]:
+    """(dx, dw, db) of group norm; dx is None where it is not wanted."""
+    sizes = len(x), len(w), x[0, 0].numel(), r.shape[1]
+    operands = dy.contiguous(), x.contiguous(), mean, r, w.contiguous()
+    of_x, of_w, of_b = _aten.native_group_norm_backward(*operands, *sizes, [dx, True, True])
+    return of_x, of_w, of_b
+
+
+def batch_norm(x: Tensor, w: Tensor, b: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """(y, mean, r) of batch norm by the statistics of the batch."""
+    y, mean, r = torch.native_batch_norm(x, w.contiguous(), b.contiguous(), None, None, True, 0.0, eps)
+    return y, mean, r
+
+
+def batch_norm_pullback(
+    x: Tensor, w: Tensor, mean: Tensor, r: Tensor, dy: Tensor, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(dx, dw, db) of batch norm by the statistics of the batch."""
+    kernel = _aten.native_batch_norm_backward
+    dx, dw, db = kernel(dy, x, w.contiguous(), None, None, mean, r, True, eps, [True, True, True])
+    return dx, dw, db

@@ -12,6 +12,7 @@ class LayerRow(NamedTuple):
     x: torch.Tensor  # samples, far from every kink
     formula: Any  # the same function of (params, x) in torch's words
     analytic: bool = True
+    mixes: bool = False  # the samples of a batch: one of a single sample is refused
 
 
 def series(*formulas):

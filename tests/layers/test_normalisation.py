@@ -11,6 +11,16 @@ TORCH = {
     "layer norm on tokens": (fn.layer_norm(7, 0.1), (3, 7), lambda p, x: F.layer_norm(x, (7,), p["w"], p["b"], 0.1)),
     "rms norm": (fn.rms_norm(7), (7,), lambda p, x: F.rms_norm(x, (7,), p["w"], 1e-6)),
     "rms norm on tokens": (fn.rms_norm(7, 0.1), (2, 3, 7), lambda p, x: F.rms_norm(x, (7,), p["w"], 0.1)),
+    "group norm": (fn.group_norm(2, 8), (8,), lambda p, x: F.group_norm(x, 2, p["w"], p["b"])),
+    "group norm of sequences": (fn.group_norm(1, 4), (4, 5), lambda p, x: F.group_norm(x, 1, p["w"], p["b"])),
+    "group norm of images": (fn.group_norm(3, 6, 0.1), (6, 3, 4), lambda p, x: F.group_norm(x, 3, p["w"], p["b"], 0.1)),
+    "batch norm": (fn.batch_norm(4), (4,), lambda p, x: F.batch_norm(x, None, None, p["w"], p["b"], True)),
+    "batch norm of sequences": (fn.batch_norm(4), (4, 5), lambda p, x: F.batch_norm(x, None, None, p["w"], p["b"], True)),
+    "batch norm of images": (
+        fn.batch_norm(4, 0.1),
+        (4, 3, 2),
+        lambda p, x: F.batch_norm(x, None, None, p["w"], p["b"], True, 0.1, 0.1),
+    ),
 }
 every_norm = pytest.mark.parametrize("name", TORCH)
 
@@ -38,6 +48,14 @@ def test_it_is_torchs_own_operation_and_its_gradient(name, samples):
         expected, pullback = torch.func.vjp(operation, params, x)
         assert_close(y, expected, 1e-10)
         assert_close(layer.backward(residuals, dy), pullback(dy), 1e-10)
+
+
+@every_norm
+def test_the_fused_pullback_is_the_plain_one(name):
+    layer, _, params, x, dy = scene(name)
+    residuals = layer.forward(params, x)[1]
+    plain = layer.backward(residuals, dy.clone().requires_grad_())  # on a tape it is made of plain operations
+    assert_close(layer.backward(residuals, dy), fn.tree.map(torch.Tensor.detach, plain), 1e-13)
 
 
 @every_norm
@@ -77,7 +95,16 @@ def of_rms_norm(x, shape, w=None, eps=None):
     return (fn.rms_norm(shape[-1], eps), {"w": w}) if len(shape) == 1 and x.ndim > 1 else None
 
 
-@pytest.mark.parametrize("build", [of_layer_norm, of_rms_norm])
+def of_group_norm(x, groups, w=None, b=None, eps=1e-5, weight=None, bias=None):
+    return fn.group_norm(groups, x.shape[1], eps), {"w": weight if w is None else w, "b": bias if b is None else b}
+
+
+def of_batch_norm(x, mean, variance, w=None, b=None, training=False, momentum=0.1, eps=1e-5, **named):
+    w, b = named.get("weight", w), named.get("bias", b)
+    return (fn.batch_norm(x.shape[1], eps), {"w": w, "b": b}) if training and len(x) > 1 else None
+
+
+@pytest.mark.parametrize("build", [of_layer_norm, of_rms_norm, of_group_norm, of_batch_norm])
 def test_it_is_torchs_operation_on_the_samples_of_torchs_database(build):
     name, tried = build.__name__.removeprefix("of_"), 0
     for sample in database(name):
@@ -103,7 +130,7 @@ def test_it_is_torchs_operation_on_the_samples_of_torchs_database(build):
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("norm", [fn.layer_norm(6), fn.rms_norm(6)], ids=repr)
+@pytest.mark.parametrize("norm", [fn.layer_norm(6), fn.rms_norm(6), fn.group_norm(2, 6), fn.batch_norm(6)], ids=repr)
 def test_check_is_content_in_every_precision(norm, dtype):
     network = fn.serial(fn.dense(4, 6), norm, fn.dense(6, 3))
     params, batch = network.init(seeded(1), dtype=dtype), (normal(12, 4, dtype=dtype), labels(12, 3))
@@ -137,7 +164,7 @@ def test_equal_numbers_give_the_shift_and_no_gradient_that_is_no_number(name, si
         assert_close(y, shift.expand_as(y), 400 * max(size, 1) * torch.finfo(dtype).eps)
 
 
-@pytest.mark.parametrize("layer", [fn.layer_norm(1)], ids=repr)
+@pytest.mark.parametrize("layer", [fn.layer_norm(1), fn.group_norm(4, 4)], ids=repr)
 def test_of_a_single_number_nothing_is_left_but_the_shift(layer):
     params, x = drawn(layer), normal(5, len(drawn(layer)["w"]))
     y, residuals = layer.forward(params, x)
@@ -147,7 +174,7 @@ def test_of_a_single_number_nothing_is_left_but_the_shift(layer):
     assert_close(dparams["w"], torch.zeros_like(params["w"]), 1e-12)
 
 
-@pytest.mark.parametrize("name", ["layer norm"])
+@pytest.mark.parametrize("name", ["layer norm", "group norm of images", "batch norm of images"])
 def test_a_mean_far_from_0_costs_no_digits_beyond_those_of_x(name):
     layer, operation, params, x, dy = scene(name, dtype=torch.float32)
     x = 1000 + x
@@ -163,8 +190,10 @@ BAD = {
     "no features": (lambda: fn.layer_norm(0), "features", "0", "positive integer"),
     "half a feature": (lambda: fn.rms_norm(2.5), "features", "2.5", "positive integer"),
     "eps of 0": (lambda: fn.layer_norm(4, 0.0), "eps", "0.0", "at least"),
-    "eps of less than float32 has": (lambda: fn.layer_norm(4, 1e-50), "eps", "1e-50", "at least"),
+    "eps of less than float32 has": (lambda: fn.batch_norm(4, 1e-50), "eps", "1e-50", "at least"),
     "eps by name": (lambda: fn.rms_norm(4, "small"), "eps", "'small'", "a number"),
+    "groups that do not divide": (lambda: fn.group_norm(3, 4), "groups", "3", "divisor of the 4 channels"),
+    "no groups": (lambda: fn.group_norm(0, 4), "groups", "0", "positive integer"),
     "layer norm, too wide": (
         lambda: fn.layer_norm(4).forward(drawn(fn.layer_norm(4)), normal(2, 5)),
         "inputs of params",
@@ -176,6 +205,30 @@ BAD = {
         "params",
         "'b'",
         "['w']",
+    ),
+    "group norm, channels last": (
+        lambda: fn.group_norm(2, 4).forward(drawn(fn.group_norm(2, 4)), normal(2, 3, 4)),
+        "inputs of group_norm(2, 4)",
+        "(2, 3, 4)",
+        "(N, 4, ...)",
+    ),
+    "batch norm, no channels": (
+        lambda: fn.batch_norm(4).forward(drawn(fn.batch_norm(4)), normal(4)),
+        "inputs of batch_norm(4)",
+        "(4,)",
+        "(N, 4, ...)",
+    ),
+    "batch norm, another scale": (
+        lambda: fn.batch_norm(4).forward(drawn(fn.batch_norm(3)), normal(2, 4)),
+        "params['b']",
+        "(3,)",
+        "(4,)",
+    ),
+    "a gradient of another shape": (
+        lambda: fn.batch_norm(4).backward(fn.batch_norm(4).forward(drawn(fn.batch_norm(4)), normal(2, 4))[1], normal(3, 4)),
+        "dy",
+        "(3, 4)",
+        "(2, 4)",
     ),
 }
 

@@ -1,5 +1,6 @@
 """The rows of the layers beyond dense, a file for each file of funcnn/layers."""
 
-from rows import attention, branches, convolution, embedding, pooling, recurrent
+from rows import activations, attention, branches, convolution, embedding, normalisation, pooling, recurrent
 
-ROWS = attention.ROWS | branches.ROWS | convolution.ROWS | embedding.ROWS | pooling.ROWS | recurrent.ROWS
+SUBJECTS = activations, attention, branches, convolution, embedding, normalisation, pooling, recurrent
+ROWS = {name: row for subject in SUBJECTS for name, row in subject.ROWS.items()}
