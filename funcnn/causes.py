@@ -47,7 +47,6 @@ class Cause(StrEnum):
     SINGLE_ROW = "single row"
     SINGLE_COLUMN = "single column"
     SLAB = "slab"
-    NOT_WRITTEN = "not written"
     BRANCH = "branch"
     MASK = "mask"
     TIES = "ties"
@@ -57,7 +56,6 @@ class Cause(StrEnum):
     # in another place
     TRANSPOSED = "transposed"
     PERMUTED = "permuted"
-    ORDER = "order"
     EXCHANGED = "exchanged"
     SHIFTED = "shifted"
     BROADCAST = "broadcast"
@@ -71,7 +69,6 @@ class Cause(StrEnum):
     PATH = "path"
     PATH_SIGN = "path sign"
     PATH_FACTOR = "path factor"
-    PART = "part"
     OVERWRITTEN = "overwritten"
     REPEATS = "repeats"
     UPSTREAM = "upstream"

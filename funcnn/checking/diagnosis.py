@@ -19,15 +19,13 @@ from .hypotheses.known import nearest
 from .hypotheses.places import rearranged
 from .hypotheses.placing import PLACING
 from .reading import READING
-from .sample_hypotheses import one_sample, rescaled_units, weighted_samples
+from .sample_hypotheses import one_sample, weighted_samples
 
 
 def diagnose(evidence: Evidence, hypotheses: Sequence[Hypothesis]) -> tuple[Cause | Own, str]:
     """The first cause that has a name, as (name, sentence); else what fits without one, or what single samples show."""
     unnamed: list[str] = []
     for hypothesis in hypotheses:
-        if unnamed and hypothesis in OF_SAMPLES:
-            break
         for cause, sentence in hypothesis(evidence):
             if cause:
                 return cause if isinstance(cause, Cause) else Own(cause), sentence
@@ -91,15 +89,6 @@ def some_entries(e: Evidence) -> Iterator[Said]:
             yield cause, f"only {name} {first[axis]} is wrong: there {told}"
 
 
-def transposed(e: Evidence) -> Iterator[Said]:
-    """The transpose of the reference."""
-    if e.r.ndim != 2 or 1 in e.r.shape:
-        return
-    for p in (e.r.mT, e.r.mT.reshape(e.r.shape), e.r.reshape(e.r.mT.shape).mT):
-        if p.shape == e.g.shape and e.fits(p):
-            yield Cause.TRANSPOSED, "it is the transpose of the reference"
-
-
 def permuted(e: Evidence) -> Iterator[Said]:
     """The entries of the reference in any other order."""
     if e.g.numel() < 2:
@@ -139,14 +128,12 @@ def _none(e: Evidence) -> str:
     return f"{best}. At {e.name(worst)} it is {e.g[worst]:.9g} in place of {e.r[worst]:.9g}{nearest(e)}"
 
 
-OF_SAMPLES: tuple[Hypothesis, ...] = (weighted_samples, rescaled_units)  # where nothing else fits
 HYPOTHESES: tuple[Hypothesis, ...] = (
     unsummed,
     not_finite,
     zero,
     scaled,
     some_entries,
-    transposed,
     rearranged,
     permuted,
     predicted,
@@ -154,5 +141,5 @@ HYPOTHESES: tuple[Hypothesis, ...] = (
     exchanged,
     *READING,
     *PLACING,
-    *OF_SAMPLES,
+    weighted_samples,
 )

@@ -5,8 +5,6 @@ Each takes the evidence and yields (cause, sentence) if it fits.
 
 from collections.abc import Iterator
 
-import torch
-
 from ..causes import Cause
 from .evidence import Evidence, Said
 
@@ -33,23 +31,3 @@ def one_sample(e: Evidence) -> Iterator[Said]:
         if r.any() and e.fits(Evidence(e.g, r, e.allowed).factor * r):
             cause = Cause.BIAS_REDUCTION if e.g.ndim == 1 else Cause.NONE
             yield cause, f"it is that of sample {n} alone: the others are left out, not summed"
-
-
-def rescaled_units(e: Evidence) -> Iterator[Said]:
-    """X^T dY with X right and every dY_nh scaled by a positive number of its own, as a derivative of an activation is."""
-    if e.samples is None or e.g.ndim != 2 or e.g.shape[0] < 2:
-        return
-    g, r = e.samples
-    x = r[torch.arange(len(r)), :, r.norm(dim=1).argmax(1)]  # the inputs, up to a factor for each sample
-    square = x.square().sum(1, keepdim=True)
-    if not ((x != 0).sum(1) > 1).all():
-        return  # that of an input, say, where each sample has a row of its own and anything would fit
-    dy, right = ((x[:, :, None] * both).sum(1) / square for both in (g, r))
-    explained = x[:, :, None] * dy[:, None, :]
-    if (g - explained).norm() <= 1e-3 * (g - r).norm() and (dy * right >= 0).all():
-        ratios = (dy / right)[right != 0]
-        yield (
-            Cause.ACTIVATION_DERIVATIVE,
-            f"sample by sample and unit by unit it is {ratios.min():.3g} to {ratios.max():.3g} times the reference, "
-            "as if the derivative of an activation were missing, or taken somewhere else",
-        )

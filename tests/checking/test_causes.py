@@ -59,9 +59,7 @@ KERNEL = {
     "complement": ("clamp", "the complement"),
     "exchanged": ("geglu", "the gate is the second half"),
     "mask": ("dropout", "mask forgotten in backward"),
-    "not written": ("conv1d", "the tail of dx is not written"),
     "operand": ("expm", "A for A^T"),
-    "order": ("repeat_interleave", "the last three is not written"),
     "overwritten": ("max_pool2d", "the last of the windows wins"),
     "path": ("silu", "s held constant"),
     "path factor": ("softmax", "the mean in place of the sum"),
@@ -154,14 +152,8 @@ USES = {
     "second derivative": lambda: of_square(lambda ctx, u: 2 * ctx.saved_tensors[0].detach() * u),
     "symmetric": lambda: pair(torch.linalg.cholesky, cholesky_rule, X @ X.T),
     "ties": lambda: pair(torch.sin, lambda x, u: u * x.cos() * (1 + ((x[:, None] == x).sum(1) > 1)), TIED),
-    "part": lambda: pair(lambda x, w: (x * w).exp() + w.sin(), part_of_a_sum, X, V[0]),
     "replaced": lambda: pair(scan, lambda x, w, u: torch.func.vjp(scan, x, x)[1](u), X, V),
 }
-
-
-def part_of_a_sum(x, w, u):
-    y = u * (x * w).exp()
-    return y * w, 4 * (y * x)[0] + (u * w.cos()).sum(0)
 
 
 def reports(cause):

@@ -12,7 +12,6 @@ from funcnn.checking.evidence import Evidence
 
 diagnose = partial(diagnosis.diagnose, hypotheses=diagnosis.HYPOTHESES)
 N, R, B = 8, normal(4, 4), normal(5)
-SAMPLES = normal(N, 4, 4, seed=1)
 
 # name: (g, r, the cause)
 CASES = {
@@ -67,13 +66,6 @@ def test_a_row_is_diagnosed_by_itself():
     g = R.clone()
     g[3] *= -1
     assert diagnose(Evidence(g, R, 1e-7))[1] == "only row 3 is wrong: there it is the negative of the reference: a sign"
-
-
-def test_units_rescaled_sample_by_sample_are_a_missing_derivative():
-    x, dy, slopes = normal(N, 4), normal(N, 4, seed=1), normal(N, 4, seed=2).sigmoid()
-    g, r = (x[:, :, None] * rows[:, None, :] for rows in (dy, dy * slopes))
-    cause, sentence = diagnose(Evidence(g.mean(0), r.mean(0), 1e-7, counts=(N,), samples=(g, r)))
-    assert cause == "activation derivative" and "times the reference" in sentence
 
 
 def test_in_low_precision_a_mistake_is_named_within_the_noise():

@@ -164,18 +164,10 @@ PLANTED = {
         *(lambda x: x.exp(), (X,), lambda x, u: u * x),
         r"inputs\[0\] stands in place of the output, exp\(inputs\[0\]\)",
     ),
-    "cumsum forward": (
-        *(lambda x: x.exp().cumsum(1), (X,), lambda x, u: u.cumsum(1) * x.exp()),
-        "cumsum is applied to the cotangent as in the forward pass",
-    ),
     "nothing is carried": (scan, (TIMES,), scan_rule, "missing in each of 3 steps"),
     "the last of equal words wins": (
         *(lambda x: x[WORDS], (normal(4, 4),), last_wins),
         "are not added up: the last overwrites the others",
-    ),
-    "a border is not written": (
-        *(lambda x: x.softmax(-1), (X,), lambda x, u: softmax_rule(x, u) * (torch.arange(7) < 5)),
-        "6 of 21 entries are 0, as if not written: the border of axis 1, 5 to 6",
     ),
     "a matrix transposed": (
         *(

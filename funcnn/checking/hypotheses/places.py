@@ -117,15 +117,6 @@ def other_way(e: Evidence) -> Iterator[Said]:
     yield from told(e, guesses())
 
 
-def not_transposed(e: Evidence) -> Iterator[Said]:
-    """J u in place of J^T u."""
-    jacobian = known(e).jacobian
-    if jacobian is not None and e.formula is not None and len(jacobian) == e.g.numel():
-        p = (jacobian.reshape(len(jacobian), -1) @ e.formula.u[0].flatten()).reshape(e.g.shape)
-        sentence = "it is J u, not J^T u: what the function does is done again, where its transpose is needed"
-        yield from told(e, [Guess(Cause.TRANSPOSED, sentence, p)])
-
-
 def inputs_moved(e: Evidence) -> Iterator[Said]:
     """J(.., T x_i, ..)^T u: one of the inputs is read in another place."""
     formula = e.formula

@@ -3,9 +3,9 @@
 from ..evidence import Hypothesis
 from .conditions import branched, masked
 from .factors import copied, reshaped_values, symmetric
-from .places import inputs_moved, inputs_replaced, not_transposed, other_way, placed, slopes_moved, upstream_moved
-from .spans import scaled_lines, spanned, unnamed_lines
-from .sums import confined, cross_terms, overwritten, weighted_entries, weighted_outputs
+from .places import inputs_moved, inputs_replaced, other_way, placed, slopes_moved, upstream_moved
+from .spans import scaled_lines, spanned
+from .sums import cross_terms, overwritten, weighted_entries
 
 PLACING: tuple[Hypothesis, ...] = (
     symmetric,
@@ -17,15 +17,11 @@ PLACING: tuple[Hypothesis, ...] = (
     scaled_lines,
     spanned,
     slopes_moved,
-    weighted_outputs,
     cross_terms,
     overwritten,
     upstream_moved,
     other_way,
-    not_transposed,
     inputs_moved,
     inputs_replaced,
     copied,
-    confined,
-    unnamed_lines,
 )

@@ -94,15 +94,6 @@ def scaled_lines(e: Evidence) -> Iterator[Said]:
                     yield Cause.FACTOR, f"a product by {words} over {_over(axes)} is {how}{more}"
 
 
-def unnamed_lines(e: Evidence) -> Iterator[Said]:
-    """The same without a name."""
-    for axes in _axes(e.g.ndim) if e.g.shape == e.r.shape and e.g.numel() <= LARGE else []:
-        w = _scales(e, axes)
-        if w is not None and e.fits(e.r * w):
-            words = f"{w.min():.4g} to {w.max():.4g} times the reference, with one factor for every line"
-            yield Cause.NONE, f"along {_over(axes)} it is {words}; no hypothesis has these factors"
-
-
 def _scales(e: Evidence, axes: tuple[int, ...]) -> Tensor | None:
     squares = e.r.square().sum(axes, keepdim=True)
     count = (e.r != 0).sum(axes, keepdim=True)

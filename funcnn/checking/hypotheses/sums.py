@@ -1,7 +1,8 @@
 """The right summands put together wrongly. r is the sum of s_k = J^T u_k, where u_k is the cotangent at index k of y, or 0.
 
-g_i = s_k(i)        the last of those that meet at i in place of their sum, or the first
-g = sum_k w_k s_k   each index along an axis of y counts w_k times: 0 where it is left out
+g_i = s_k(i)                the last of those that meet at i in place of their sum, or the first
+g_i = sum_{k in K(i)} s_k   some of them, such as that at the same index or those at earlier ones
+g_i = w_i r_i               one weight for each index along an axis: 0 where it is not written
 """
 
 from collections.abc import Callable, Iterator
@@ -13,10 +14,9 @@ from torch import Tensor
 from ...causes import Cause
 from ..evidence import Evidence, Said
 from .known import Guess, known, told, wrong
-from .words import indices, weights
+from .words import weights
 
 SUMMANDS = 64
-CHANCE = 1e-3  # that entries lie in a part of which nothing is known
 
 
 def overwritten(e: Evidence) -> Iterator[Said]:
@@ -81,25 +81,8 @@ def cross_terms(e: Evidence) -> Iterator[Said]:
             yield from told(e, [Guess(Cause.CROSS_TERMS, sentence, (s * holds).sum(0))])
 
 
-def weighted_outputs(e: Evidence) -> Iterator[Said]:
-    """Every index along an axis of y counts w times, with one w for each."""
-    at = known(e)
-    if e.formula is None or at.recorded is None:
-        return
-    u = e.formula.u[0]
-    for axis, n in enumerate(u.shape):
-        if not 2 <= n <= SUMMANDS or e.g.numel() < max(2 * n, n + 4):
-            continue
-        s = at.slices(axis).reshape(n, -1)
-        if (s != 0).sum(1).min() < 3 or torch.linalg.matrix_rank(s, rtol=1e-9) < n:
-            continue
-        w = torch.linalg.lstsq(s.T, e.g.reshape(-1, 1)).solution[:, 0]
-        for cause, sentence in weights(w, f"along axis {axis} of the output", at.fields):
-            yield from told(e, [Guess(cause, sentence, (w @ s).reshape(e.g.shape), fitted=True)])
-
-
 def weighted_entries(e: Evidence) -> Iterator[Said]:
-    """The same along an axis of the leaf itself: g = w r, with one w for each index."""
+    """Along an axis g = w r, with one w for each index."""
     at = known(e)
     for axis, n in enumerate(e.r.shape if e.g.shape == e.r.shape else ()):
         if n < 2 or e.r.numel() < 3 * n:
@@ -113,19 +96,3 @@ def weighted_entries(e: Evidence) -> Iterator[Said]:
             continue
         for cause, sentence in weights(w.flatten(), f"along axis {axis}", at.fields):
             yield from told(e, [Guess(cause, sentence, w * e.r, fitted=True)])
-
-
-def confined(e: Evidence) -> Iterator[Said]:
-    """Wrong in a slab, a border or every second slice, whatever it is there."""
-    if e.g.shape != e.r.shape:
-        return
-    seen, visible = wrong(e), (e.g != 0) | (e.r != 0)
-    for axis, n in enumerate(e.g.shape):
-        rest = [a for a in range(e.g.ndim) if a != axis]
-        off = seen.sum(rest) > 0 if rest else seen
-        k = int(off.sum())
-        if n < 4 or not 0 < 2 * k <= n or seen.sum() < 4:
-            continue
-        words, inside = indices(off), visible.movedim(axis, 0)[off].sum().item()
-        if words[0].isalpha() and 4 * seen.sum() >= 3 * inside and (k / n) ** int(seen.sum()) < CHANCE:
-            yield Cause.SLAB, f"only a part of it is wrong: {words} along axis {axis}; all others are right"

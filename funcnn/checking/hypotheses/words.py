@@ -41,13 +41,9 @@ def weights(w: Tensor, where: str, fields: Sequence[tuple[str, Tensor]]) -> Iter
     c = w[off][0].item()
     if (w[off] - c).abs().max() <= CLOSE and not off.all():
         one = int(off.sum()) == 1
-        if "output" in where:
-            effect = "left out" if abs(c) <= CLOSE else f"counted {c:.6g} times"
-            yield Cause.SLAB, f"what {indices(off)} {where} {'gives' if one else 'give'} is {effect}; the rest is right"
-        else:
-            only = "" if indices(off).startswith("all") else "only "
-            yield Cause.SLAB, f"{only}{indices(off)} {where} {'is' if one else 'are'} wrong: there it is {times(c)}"
-    elif "output" not in where and (1 / w[off] - (1 / w[off]).round()).abs().max() <= CLOSE and (w[off] > 0).all():
+        only = "" if indices(off).startswith("all") else "only "
+        yield Cause.SLAB, f"{only}{indices(off)} {where} {'is' if one else 'are'} wrong: there it is {times(c)}"
+    elif (1 / w[off] - (1 / w[off]).round()).abs().max() <= CLOSE and (w[off] > 0).all():
         counts = ", ".join(f"{x:.0f}" for x in (1 / w[off]).unique().tolist())
         yield Cause.FACTOR_N, f"{indices(off)} {where} are divided by {counts}: averaged over what must be summed"
     elif off.all() and len(w) > 2 and (w - w[0]).abs().max() > CLOSE:

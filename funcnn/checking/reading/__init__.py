@@ -10,15 +10,15 @@ from functools import wraps
 from itertools import islice
 
 from ..evidence import Evidence, Hypothesis
-from .alias import other_cotangent, unwritten, written_elsewhere, written_over
+from .alias import other_cotangent
 from .another import another_function, forward_of_cotangent
 from .edges import edge_cut, pair_cut
 from .families import every_step
-from .local import factors, left_out, operands, slopes, undone
+from .local import factors, left_out, operands, slopes
 from .precision import rounded_inside, rounded_result
 from .ratios import ratio
 from .repairs import repaired
-from .sums import collected, parts_of_sums
+from .sums import collected
 
 
 def _careful(hypothesis: Hypothesis) -> Hypothesis:
@@ -40,20 +40,15 @@ _IN_ORDER: tuple[Hypothesis, ...] = (
     other_cotangent,
     edge_cut,
     left_out,
-    undone,
     forward_of_cotangent,
     ratio,
     collected,
     operands,
-    written_elsewhere,
-    unwritten,
     rounded_inside,
     slopes,
     factors,
-    parts_of_sums,
     every_step,
     repaired,
-    written_over,
     another_function,
     pair_cut,
 )

@@ -1,11 +1,10 @@
 """Another cotangent than the one that was handed in.
 
 The rule may be J^T right, and u wrong: overwritten by x, by dx or by y before it is read, u^2, |u|, its mean, a part of
-it, or u in another order. All of these are J^T w for a w of the shape of u. The same is tried of what is written: g is r
-in another order, or without its last entries.
+it, or u in another order. All of these are J^T w for a w of the shape of u.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -13,25 +12,15 @@ from torch import Tensor
 from ...causes import Cause
 from ..evidence import Evidence, Said
 from .graph import Reading, read
-from .tape import replay
 
 
 def other_cotangent(e: Evidence) -> Iterator[Said]:
     """J^T w for another w than u: a value of the formula, or u changed."""
-    yield from _among(e, _cotangents)
-
-
-def written_over(e: Evidence) -> Iterator[Said]:
-    """J^T w where w is a gradient."""
-    yield from _among(e, _gradients)
-
-
-def _among(e: Evidence, cotangents: Callable[[Reading, Tensor], Iterator[tuple[str, Tensor]]]) -> Iterator[Said]:
     for r in read(e):
         if len(r.formula.u) == 1:
             (u,), (output,) = r.formula.u, r.tape.outputs
-            found = list(cotangents(r, u))
-            for k in r.mistaken(output, u, torch.stack([w for _, w in found])) if found else ():
+            found = list(_cotangents(r, u))
+            for k in r.mistaken(output, u, torch.stack([w for _, w in found])):
                 yield Cause.UPSTREAM, found[k][0]
 
 
@@ -43,52 +32,11 @@ def _cotangents(r: Reading, u: Tensor) -> Iterator[tuple[str, Tensor]]:
     yield "the cotangent is taken to be 1", torch.ones_like(u)
     for what, w in (("its absolute value", u.abs()), ("its square", u * u), ("its sign", u.sign())):
         yield f"{what} is taken in place of the cotangent", w
-    for what, w in rearranged(u):
+    for what, w in _rearranged(u):
         yield f"the cotangent is {what}", w
 
 
-def _gradients(r: Reading, u: Tensor) -> Iterator[tuple[str, Tensor]]:
-    alike = [i for i, leaf in enumerate(r.formula.leaves) if leaf.shape == u.shape]
-    with torch.enable_grad():
-        leaves = [leaf.detach().clone().requires_grad_() for leaf in r.formula.leaves]
-        (y,) = replay(r.tape, leaves)
-        grads = torch.autograd.grad(y, [leaves[i] for i in alike], u, materialize_grads=True) if alike else ()
-    for i, gradient in zip(alike, grads, strict=True):
-        yield f"the cotangent is overwritten by the gradient of {r.formula.names[i]} before it is read", gradient
-
-
-def written_elsewhere(e: Evidence) -> Iterator[Said]:
-    """The right gradient in another order, or a part of it."""
-    for r in read(e):
-        for what, w in rearranged(r.r):
-            if r.explains(w):
-                yield Cause.ORDER, f"it is the reference {what}"
-
-
-def unwritten(e: Evidence) -> Iterator[Said]:
-    """The right gradient but for a part along an axis, which is 0."""
-    for r in read(e):
-        lost = (r.g == 0) & (r.r != 0)
-        count, part = int(lost.sum()), _slab(r, lost)
-        if part and count < int((r.r != 0).sum()) - 2 and r.explains(torch.where(lost, 0, r.r)):
-            told = f"{count} of {lost.numel()} entries are 0, as if not written: {part}; the others are right"
-            yield Cause.NOT_WRITTEN, told
-
-
-def _slab(r: Reading, lost: Tensor) -> str:
-    """Which part of an axis it is, if it is one."""
-    for axis in range(lost.ndim):
-        lines = lost.movedim(axis, 0).reshape(lost.shape[axis], -1).any(1)
-        inside = lines.reshape(-1, *[1] * (lost.ndim - 1 - axis)).expand_as(lost)
-        if lines.any() and not lines.all() and bool((r.g[inside] == 0).all()):
-            found = lines.nonzero()[:, 0].tolist()
-            if found == list(range(found[0], found[-1] + 1)):
-                where = "the border" if found[0] == 0 or found[-1] == len(lines) - 1 else "a part"
-                return f"{where} of axis {axis}, {found[0]} to {found[-1]}"
-    return ""
-
-
-def rearranged(x: Tensor) -> Iterator[tuple[str, Tensor]]:
+def _rearranged(x: Tensor) -> Iterator[tuple[str, Tensor]]:
     """A tensor in another order along an axis, or a part of it, in words."""
     for axis in range(x.ndim):
         n = x.shape[axis]

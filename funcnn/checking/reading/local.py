@@ -5,7 +5,6 @@ product. A mistaken one hands down
 
     y'                      the derivative is left out
     y' * t for y' * b       another operand: its derivative at other values
-    op(y')                  a linear operation itself, in place of its adjoint
     a' * t, a' / t          a factor too many, or one that is missing
 
 Each is tried at every edge, with every t that the formula has in that shape.
@@ -21,9 +20,7 @@ from torch import Tensor
 from ...causes import Cause
 from ..evidence import Evidence, Said
 from .graph import Edge, Reading, read
-from .tape import filled
 
-LINEAR = ("cumsum", "flip", "roll", "t", "transpose", "permute", "tril", "triu", "constant_pad_nd")
 MASKS = ("where", "masked_fill", "tril", "triu", "clamp", "clamp_min", "clamp_max", "relu", "maximum", "minimum")
 DULL = ("add", "sub", "expand", "sum", "mean", "view", "_unsafe_view", "t", "transpose", "permute", "clone", "alias", "neg")
 MOST_SLOW = 30  # derivatives of a node that are taken one by one
@@ -72,15 +69,6 @@ def _why_left_out(r: Reading, edge: Edge) -> tuple[Cause, Callable[[int], str]]:
 
 def _factor(r: Reading, index: int) -> Cause:
     return Cause.MASK if "mask" in r.words.phrase(index) else Cause.FACTOR
-
-
-def _undone(r: Reading, edge: Edge) -> Iterator[Mistakes]:
-    node = r.node(edge)
-    if node.name in LINEAR and edge.up.shape == edge.down.shape:
-        args, kwargs = filled((node.args, node.kwargs), lambda ref: edge.up)
-        what = r.words.operation(node)
-        told = f"the direction: {what} is applied to the cotangent as in the forward pass, not its adjoint"
-        yield Mistakes(Cause.DIRECTION, lambda _: told, node.op(*args, **kwargs)[None])
 
 
 def _operands(r: Reading, edge: Edge) -> Iterator[Mistakes]:
@@ -189,4 +177,4 @@ def tried(kind: Kind) -> Callable[[Evidence], Iterator[Said]]:
     return hypothesis
 
 
-left_out, undone, operands, slopes, factors = map(tried, (_left_out, _undone, _operands, _slopes, _factors))
+left_out, operands, slopes, factors = map(tried, (_left_out, _operands, _slopes, _factors))

@@ -1,8 +1,7 @@
 """A sum over uses that is gathered otherwise.
 
 Where y_k = x_p(k), such as rows of an embedding, x is handed down the sum of y'_k over all k with p(k) = i. A rule that
-writes where it must add keeps the last; others average, or forget one. Where a value is spread along an axis, what comes
-back is a sum along it, and a part of that may be lost.
+writes where it must add keeps the last; others average, or forget one.
 """
 
 from collections.abc import Iterator
@@ -11,7 +10,6 @@ import torch
 from torch import Tensor
 
 from ...causes import Cause
-from .alias import rearranged
 from .graph import Edge, Reading
 from .local import Mistakes, tried
 from .tape import filled
@@ -57,14 +55,4 @@ def _one(places: Tensor, up: Tensor, among: Tensor, which: str, size: int) -> Te
     return torch.where(found >= 0, up[found.clamp(min=0)], 0)
 
 
-def _parts_of_sums(r: Reading, edge: Edge) -> Iterator[Mistakes]:
-    """Where a value is spread, what comes back is a sum: a part of it."""
-    if r.node(edge).name == "expand" and edge.up.shape != edge.down.shape:
-        parts = list(rearranged(edge.up))
-        told = f"the sum that is handed down to {r.words.phrase(edge.source)} is that of the cotangent"
-        yield Mistakes(
-            Cause.PART, lambda k: f"{told} {parts[k][0]}", torch.stack([p.sum_to_size(edge.down.shape) for _, p in parts])
-        )
-
-
-collected, parts_of_sums = map(tried, (_collected, _parts_of_sums))
+collected = tried(_collected)
