@@ -21,12 +21,14 @@ SECTIONS = ("step", "differences", "samples", "overheads", "growth")
 class Benchmark(Options):
     """Measures funcnn against classic PyTorch, torch.func, JAX, Opacus, BackPACK and more, in float32 whatever --dtype."""
 
-    sections: tuple[Literal["step", "differences", "samples", "overheads", "growth"], ...] = SECTIONS
+    sections: tuple[Literal["step", "differences", "samples", "overheads", "growth"], ...] = ("step", "samples")
     """What to measure."""
-    threads: tuple[int, ...] = (1, 2)
+    threads: tuple[int, ...] = (1,)
     """Numbers of threads; each is measured in a process of its own."""
     compare: Path | None = None
     """The result.json of an earlier benchmark: shows what moved."""
+
+    FULL = {"sections": SECTIONS, "threads": (1, 2)}
 
     def __post_init__(self) -> None:
         """Raises BadOption for thread counts or an earlier result that cannot be used."""
