@@ -4,9 +4,10 @@ A checker that calls everything wrong finds every bug, so detection is shown bes
 computed against its correct twin; below a relative error of 1e-6 nobody is asked to find it.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -15,13 +16,15 @@ import torch
 
 import funcnn as fn
 from experiments.bugs import correct
-from experiments.bugs.checkers import available, judged
+from experiments.bugs.checkers import available, judged, without
 from experiments.bugs.corpus import CORPUS
 from experiments.bugs.correct import Correct
 from experiments.bugs.peers import gradcheck, missing
 from experiments.bugs.presentation import draw, observations, table
 from experiments.bugs.subject import Subject, true_error
 from experiments.bugs.trials import Trial, rows
+from experiments.bugs.worth import counted
+from experiments.bugs.worth import table as worths
 from experiments.core.options import Options
 from experiments.core.result import Result
 from experiments.core.scene import scene
@@ -46,8 +49,10 @@ class Bugs(Options):
 
 def run(options: Bugs) -> Result:
     """The planted bugs, the correct subjects, and the time on the benchmark's tiny network."""
+    worth, used = Counter[str](), without(options.without)
     with one_thread():
-        return compare(available(options.without), options)
+        result = compare(available(**counted(used, worth)), options)
+    return replace(result, tables=[*result.tables, worths(used, worth)])
 
 
 @contextmanager

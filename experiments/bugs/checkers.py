@@ -10,6 +10,7 @@ from torch.autograd.gradcheck import GradcheckError
 import funcnn as fn
 from experiments.bugs.peers import gradcheck, hips_check_grads, jax_check_grads, missing
 from experiments.bugs.subject import Subject
+from experiments.bugs.worth import Tables, tables
 from experiments.core.options import BadOption
 
 Verdict = Literal["detected", "passed", "kink", "refused"]
@@ -45,24 +46,25 @@ def read(report: Any) -> tuple[Verdict, tuple[str, ...]]:
     return ("kink" if any(f.verdict == "kink" for f in findings) else "passed"), causes
 
 
-TABLES: dict[str, tuple[Any, ...]] = {"witnesses": fn.WITNESSES, "hypotheses": fn.HYPOTHESES}
-
-
-def ours(subject: Subject, without: str = "") -> Any:
-    """fn.check of a StepFn, fn.check_vjp of anything else, without one of its witnesses or hypotheses."""
-    others = {table: [each for each in whole if each.__name__ != without] for table, whole in TABLES.items()}
+def ours(subject: Subject, **tables: Any) -> Any:
+    """fn.check of a StepFn, fn.check_vjp of anything else, with other witnesses or hypotheses where they are given."""
     if isinstance(subject.what, fn.StepFn):
-        return fn.check(subject.what, *subject.inputs, **others)
-    return fn.check_vjp(subject.what, subject.inputs, **others)
+        return fn.check(subject.what, *subject.inputs, **tables)
+    return fn.check_vjp(subject.what, subject.inputs, **tables)
 
 
-def available(without: str = "") -> dict[str, Callable[[Subject], Any]]:
-    """Every checker that is installed, ours first. Raises BadOption for a witness or hypothesis that is none."""
-    names = [each.__name__ for table in TABLES.values() for each in table]
-    if without and without not in names:
-        raise BadOption(f"without: {without!r} is none of {', '.join(names)}")
+def without(name: str) -> Tables:
+    """The tables of ours without one witness or hypothesis. Raises BadOption for a name that is none of theirs."""
+    names = [each.__name__ for table in tables().values() for each in table]
+    if name and name not in names:
+        raise BadOption(f"without: {name!r} is none of {', '.join(names)}")
+    return tables(name)
+
+
+def available(**tables: Any) -> dict[str, Callable[[Subject], Any]]:
+    """Every checker that is installed, ours first, with its tables if they are given."""
     found: dict[str, Callable[[Subject], Any]] = {
-        "funcnn": partial(ours, without=without),
+        "funcnn": partial(ours, **tables),
         "gradcheck, slow": partial(gradcheck, fast_mode=False),
         "gradcheck, fast": partial(gradcheck, fast_mode=True),
         "JAX check_grads": jax_check_grads,

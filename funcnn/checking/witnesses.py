@@ -10,6 +10,7 @@ operands, and the noise floor decides, see `precision`.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from inspect import unwrap
 from typing import TypeAlias
 
 import torch
@@ -200,7 +201,7 @@ def precision(case: Case) -> Case:
 
 def neighbours(case: Case) -> Case:
     """Where many kinks meet, the neighbours of the point: see `neighbours`."""
-    others = [witness for witness in case.surface.subject.witnesses if witness is not neighbours]
+    others = [witness for witness in case.surface.subject.witnesses if unwrap(witness) is not unwrap(neighbours)]
     return kinks_nearby(case, lambda beside: _heard(beside, others))
 
 

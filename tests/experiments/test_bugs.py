@@ -10,7 +10,7 @@ from torch.autograd.gradcheck import GradcheckError
 
 import funcnn as fn
 from experiments import __main__ as command_line
-from experiments.bugs import Bugs, checkers, correct, one_thread, presentation
+from experiments.bugs import Bugs, checkers, correct, one_thread, presentation, worth
 from experiments.bugs.corpus import CORPUS
 from experiments.bugs.subject import relative_error, true_error
 from experiments.bugs.trials import Trial, rows
@@ -105,8 +105,8 @@ def test_the_correct_networks_are_of_all_sizes_depths_and_losses():
 
 
 def test_every_witness_and_hypothesis_has_a_name_of_its_own():
-    names = [each.__name__ for table in checkers.TABLES.values() for each in table]
-    assert len(set(names)) == len(names) > 50 and not any(name.startswith("_") for name in names)
+    names = [each.__name__ for table in worth.tables().values() for each in table]
+    assert len(set(names)) == len(names) and not any(name.startswith("_") for name in names)
 
 
 # name: (the bug, what is said of it by all, what without this one)
@@ -121,13 +121,17 @@ WITHOUT = {
 def test_what_a_witness_or_hypothesis_is_worth(name):
     bug, whole, less = WITHOUT[name]
     for without, said in (("", whole), (name, less)):
-        outcome = checkers.judged(checkers.available(without)["funcnn"], CORPUS[bug].wrong())
-        assert outcome[:2] == said
+        tally, tables = Counter(), checkers.without(without)
+        check = checkers.available(**worth.counted(tables, tally))["funcnn"]
+        assert checkers.judged(check, CORPUS[bug].wrong())[:2] == said
+        told = [row for row in worth.table(tables, tally).rows if row[0] == name]
+        assert [row[2] for row in told] == ([] if without else [str(tally[name])])
+        assert bool(tally[name]) == (not without and name != "brackets")  # which hands its case on
 
 
 def test_nobody_else_can_be_left_out():
     with pytest.raises(BadOption, match="nobody"):
-        checkers.available("nobody")
+        checkers.without("nobody")
 
 
 @pytest.mark.parametrize("checker", checkers.available())
