@@ -9,6 +9,7 @@ from torch import Tensor
 from ..report import Finding, Verdict, relative_error, worst_index
 from .surface import Surface
 from .thresholds import LIMITS
+from .together import Together
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class Case:
     surface, position   the function in float64 near the point, and which of its leaves this is
     g, r                the gradient and the best reference so far, in float64: whole leaves, or of some `entries`
     allowed, floor      the error that it may have, and that of autograd in this precision
+    together            all leaves at this point along the same directions
     finding             what was said of it last; the last word if it is `settled`
     """
 
@@ -27,6 +29,7 @@ class Case:
     allowed: float
     floor: float
     generator: torch.Generator
+    together: Together | None = None
     r: Tensor | None = None
     entries: Tensor | None = None
     finding: Finding | None = None

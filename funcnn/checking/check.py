@@ -5,7 +5,7 @@ is a case for the `witnesses`, who say whether it is wrong, and what is wrong is
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
@@ -19,7 +19,7 @@ from ..report import Finding, Report
 from ..types import Batch, Params
 from .case import Case
 from .diagnosis import HYPOTHESES
-from .directions import directions_of, odds
+from .directions import odds
 from .elsewhere import agreeing, beside, objects
 from .evidence import Hypothesis
 from .explain import explain, network_predictions
@@ -28,6 +28,7 @@ from .precision import allowed, noise_floors
 from .subject import Subject, check_finite, gradient_leaves, provider
 from .surface import Surface, rounded
 from .thresholds import LIMITS
+from .together import Together, directions_at
 from .trials import attempt, copied, repeated, same_value, untouched
 from .witnesses import WITNESSES, Witness, settled
 
@@ -117,10 +118,19 @@ def examine(subject: Subject, tolerance: float, seed: int, nondeterminism: float
     if nothing:
         findings = [_no_comparison(leaf, nothing) for leaf in g]
         return Report(dict(zip(subject.paths, findings, strict=True)), trials)
-    cases = [settled(case) for case in opened(surface, g, tolerance, seed)]
-    findings, samples, remarks = explain(surface, cases)
-    probed = [odds(directions_of(case)) for case in cases[:1] if case.large]
-    return Report(dict(zip(subject.paths, findings, strict=True)), trials, samples, (*probed, *remarks))
+    return replace(compared(surface, g, tolerance, seed), trials=trials)
+
+
+def compared(surface: Surface, g: list[Tensor], tolerance: float, seed: int, known: Collection[str] = ()) -> Report:
+    """The leaves of a gradient beside the reference, or beside differences.
+
+    Where it is `known` to be wrong by the same mistake at another point, neither an excuse nor a cause is looked for.
+    """
+    paths = surface.subject.paths
+    cases = [settled(case, path not in known) for case, path in zip(opened(surface, g, tolerance, seed), paths, strict=True)]
+    findings, samples, remarks = explain(surface, cases, known)
+    probed = [odds(directions_at(surface.size)) for case in cases[:1] if case.large]
+    return Report(dict(zip(paths, findings, strict=True)), {}, samples, (*probed, *remarks))
 
 
 def _checked(subject: Subject, tolerance: float, seed: int) -> Report:
@@ -155,8 +165,9 @@ def elsewhere(points: Iterable[tuple[str, Subject]], tolerance: float, seed: int
 def opened(surface: Surface, g: list[Tensor], tolerance: float, seed: int) -> list[Case]:
     """A case for every leaf."""
     generator, floors = torch.Generator().manual_seed(seed), noise_floors(surface)
+    together = Together(surface, g, generator)
     return [
-        Case(surface, position, leaf.double(), allowed(tolerance, floor), floor, generator)
+        Case(surface, position, leaf.double(), allowed(tolerance, floor), floor, generator, together)
         for position, (leaf, floor) in enumerate(zip(g, floors, strict=True))
     ]
 

@@ -34,7 +34,8 @@ class RaisedError(RuntimeError):
 class Contraction:
     """A rule at a point: its operands, which of them it gives a gradient for, and a cotangent of every output.
 
-    The parameters of its values and gradients are the list of these operands, as real numbers.
+    The parameters of its values and gradients are the list of these operands, as real numbers; `first` is J^T u at the
+    point, as it was when the rule was called first.
     """
 
     def __init__(self, rule: Rule, inputs: tuple[Tree, ...], constants: tuple[int, ...], generator: torch.Generator) -> None:
@@ -58,6 +59,7 @@ class Contraction:
         self.own = [i for i, (x, want) in enumerate(zip(given, floating, strict=True)) if want and x is not None]
         self.none = [i for i, (x, want) in enumerate(zip(given, floating, strict=True)) if want and x is None]
         self.params = [real(self.operands[i]) for i in self.own]
+        self.first = self.among(given)
 
     def _forward(self) -> list[Tensor]:
         try:
@@ -76,12 +78,15 @@ class Contraction:
 
     def whole(self, params: Leaves, **others: Tensor) -> list[Any]:
         """All operands, these among them; the rest as it is, or others by their names, in the same precision."""
-        rest = [others.get(path, x) for path, x in zip(self.paths, self.operands, strict=True)] if others else self.operands
-        exactly = any(leaf.dtype == torch.float64 for leaf in params)
-        operands = copied([upcast(x) for x in rest] if exactly else rest)
-        for i, leaf in zip(self.own, params, strict=True):
-            operands[i] = torch.view_as_complex(leaf) if self.operands[i].is_complex() else leaf
-        return list(operands)
+        own, exactly = dict(zip(self.own, params, strict=True)), any(leaf.dtype == torch.float64 for leaf in params)
+
+        def operand(i: int, path: str, x: Any) -> Any:
+            if i in own:
+                return torch.view_as_complex(own[i]) if x.is_complex() else own[i]
+            rest = others.get(path, x)
+            return copied(upcast(rest) if exactly else rest)
+
+        return [operand(i, path, x) for i, (path, x) in enumerate(zip(self.paths, self.operands, strict=True))]
 
     def outputs(self, params: Leaves, **others: Tensor) -> list[Tensor]:
         """f(x), as real numbers."""

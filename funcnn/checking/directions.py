@@ -27,6 +27,7 @@ from ..providers.differences import CENTRAL, quotients
 from .case import Case
 from .orders import derivative
 from .thresholds import LIMITS
+from .together import directions_at
 
 
 def screened(case: Case) -> float:
@@ -35,19 +36,14 @@ def screened(case: Case) -> float:
     h = LIMITS.step * max(1.0, leaf.abs().max().item() if leaf.numel() else 1.0)
     slopes: list[float] = []
     misses: list[float] = []
-    count = directions_of(case)
+    count = directions_at(case.surface.size)
     for z in directions(case, count if case.large else 1, 1 if case.large else count):
-        along = case.surface.moved_along(case.position, z)
+        along = case.surface.moved_along({case.position: z})
         slope = quotients(along, leaf.new_zeros(len(z)), h, CENTRAL)
         slopes += slope.tolist()
         misses += ((z * case.g).reshape(len(z), -1).sum(1) - slope).tolist()
     size = max(case.g.norm().item(), rms(slopes))
     return rms(misses) / size if size else 0.0
-
-
-def directions_of(case: Case) -> int:
-    """How many there are: fewer where a value costs much."""
-    return LIMITS.directions if case.surface.size <= LIMITS.many else LIMITS.probes
 
 
 def directions(case: Case, groups: int, together: int) -> list[Tensor]:

@@ -1,6 +1,6 @@
 """What the wrong leaves of a check have in common, and what each of them shows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import cache, partial
 from typing import Any
@@ -28,10 +28,15 @@ SHOWN = 8  # samples that are listed by number
 PLAIN = 1e-4  # the relative error from which a sample counts as wrong, whatever the noise in it
 
 
-def explain(surface: Surface, cases: list[Case]) -> tuple[list[Finding], Tensor | None, list[str]]:
-    """The findings with their diagnoses, the errors of the samples (N, leaves), and remarks on all leaves together."""
+def explain(
+    surface: Surface, cases: list[Case], known: Collection[str] = ()
+) -> tuple[list[Finding], Tensor | None, list[str]]:
+    """The findings with their diagnoses, the errors of the samples (N, leaves), and remarks on all leaves together.
+
+    Leaves whose cause is `known` stay as they are.
+    """
     findings = [case.verdict for case in cases]
-    wrong = [case for case in cases if case.is_now("wrong")]
+    wrong = [case for case in cases if case.is_now("wrong") and surface.subject.paths[case.position] not in known]
     if not wrong:
         return findings, None, []
     entry_by_entry = all(not case.large and case.g.shape == case.leaf.shape for case in cases)

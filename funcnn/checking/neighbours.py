@@ -38,7 +38,7 @@ def kinks_nearby(case: Case, settled: Callable[[Case], Case]) -> Case:
         return case
     for params in _pair(case.surface.subject.params, LIMITS.far, seed=LIMITS.pairs):
         beside = Surface(case.surface.subject._replace(params=params))
-        there = replace(case, surface=beside, g=_leaf(case, params), r=None, entries=None, finding=None)
+        there = replace(case, surface=beside, together=None, g=_leaf(case, params), r=None, entries=None, finding=None)
         if settled(there).verdict.verdict != "ok":
             return case
     whole, values = _neighbours(case, LIMITS.pairs)

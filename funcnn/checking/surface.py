@@ -106,11 +106,18 @@ class Surface:
     @cached_property
     def plain_gradients(self) -> list[Tensor] | None:
         """The leaves of torch's gradient of the operations that the function consists of, or None where it has others."""
-        return derived(plain(lambda params: self.reference.value(params, self.batch), self.params), self.params)
+        return derived(self.plain_value, self.params)
+
+    @cached_property
+    def plain_value(self) -> Callable[[Params], Tensor] | None:
+        """The operations that the function consists of, or None where it has others than torch's."""
+        return plain(lambda params: self.reference.value(params, self.batch), self.params)
 
     @cached_property
     def casts(self) -> bool:
         """Whether it computes in less than float64, whatever comes in."""
+        if any(leaf.dtype != torch.float64 for leaf in tree.leaves(self.subject.params)):
+            return False  # see above
         return plain(lambda params: self.reference.value(params, self.batch), self.params, exactly=True) is not None
 
     def of_leaf(self, position: int) -> Callable[[Tensor], Tensor]:
@@ -167,10 +174,12 @@ class Surface:
 
     def values(self, position: int, moved: Tensor) -> Float[Tensor, " P"]:
         """The values with one leaf replaced by each of P others, stacked."""
-        value = self.of_leaf(position)
-        found: Tensor | None = attempt(batched(value), moved)
+        return self._each(self.of_leaf(position), moved)
+
+    def _each(self, value: Callable[..., Tensor], *moved: Tensor) -> Float[Tensor, " P"]:
+        found: Tensor | None = attempt(batched(value), *moved)
         if found is None:  # some of them lie outside the domain
-            found = torch.stack([self.nowhere(attempt(value, leaf)) for leaf in moved])
+            found = torch.stack([self.nowhere(attempt(value, *leaves)) for leaves in zip(*moved, strict=True)])
         return found
 
     def nowhere(self, value: Tensor | None) -> Tensor:
@@ -199,13 +208,17 @@ class Surface:
 
         return Surface(self.subject._replace(claimed=StepFn(value, claimed.value_and_grad)))
 
-    def moved_along(self, position: int, z: Tensor) -> Callable[[Tensor], Tensor]:
-        """The values at w + h_i z_i, (k, P), for offsets h (k, P) along P directions that move one leaf alone."""
-        leaf = self.leaves[position]
+    def moved_along(self, zs: dict[int, Tensor]) -> Callable[[Tensor], Tensor]:
+        """The values at w + h_i z_i, (k, P), for offsets h (k, P) along P directions of these leaves, z (P, *shape)."""
+
+        def value(*moved: Tensor) -> Tensor:
+            others = dict(zip(zs, moved, strict=True))
+            leaves = [others.get(position, leaf) for position, leaf in enumerate(self.leaves)]
+            return self.reference.value(self.unflatten(leaves), self.batch)
 
         def values(offsets: Tensor) -> Tensor:
-            steps = offsets.reshape(-1, len(z), *[1] * leaf.ndim) * z
-            return self.values(position, (leaf + steps).flatten(0, 1))
+            steps = {i: offsets.to(z).reshape(-1, len(z), *[1] * (z.ndim - 1)) * z for i, z in zs.items()}
+            return self._each(value, *((self.leaves[i] + step).flatten(0, 1) for i, step in steps.items()))
 
         return values
 

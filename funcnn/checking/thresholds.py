@@ -17,7 +17,9 @@ class Thresholds(NamedTuple):
     entry_by_entry: int = 10_000
     """Parameters; where the leaves have more in all, random directions alone find what is wrong."""
     many: int = 100_000
-    """Numbers in all; where there are more, some trials are left out and the point is moved once."""
+    """Numbers in all; where there are more, a rule is tried on a piece of its inputs, or some trials are left out."""
+    piece: int = 500
+    """Numbers of a piece of large inputs, if the axes are long enough."""
     probes: int = 4
     """Directions along which a large leaf is measured with all steps: an error of ten thresholds passes with 2e-4."""
     guilty: int = 8

@@ -19,15 +19,17 @@ from ..errors import InputError, check_number, check_seed, describe
 from ..providers.reverse import autograd
 from ..report import Finding, Report
 from ..types import Layer, Loss, Objective, StepFn, Tree
-from .attacks import adjoint, attacks, refused, second_derivative
-from .check import elsewhere, examine
+from .attacks import FEW, adjoint, attacks, refused, second_derivative
+from .check import compared, elsewhere, examine
 from .contraction import Contraction, Leaves, RaisedError, real
 from .diagnosis import HYPOTHESES
 from .elsewhere import nearby
 from .evidence import Hypothesis
+from .piece import joined, numbers, piece
 from .rule_predictions import rule_predictions
 from .rules import Rule, floats, lifted, takes_two
 from .subject import Subject, check_finite, check_visible
+from .surface import Surface
 from .thresholds import LIMITS
 from .trials import attempt
 from .witnesses import WITNESSES, Witness
@@ -127,9 +129,25 @@ def _checked(asked: Asked) -> Report:
     y, samples = contraction.u[0], tree.leaves(asked.inputs[-1] if isinstance(asked.forward, Layer) else asked.inputs[0])
     counts = [len(x) for x in (y, *samples) if isinstance(x, Tensor) and x.ndim] or [1]  # the rows of y first
     try:
-        return _reported(asked, contraction, tuple(dict.fromkeys(counts)), generator)
+        found = _by_piece(asked, contraction) if numbers(contraction.params) > LIMITS.many else None
+        return _reported(asked, contraction, tuple(dict.fromkeys(counts)), generator) if found is None else found
     except RaisedError as error:
         return _raises(contraction, error.args[0], asked.tolerance)
+
+
+def _by_piece(asked: Asked, contraction: Contraction) -> Report | None:
+    """A large rule, of which a small piece is tried; None where the function refuses the piece, or is wrong there alone."""
+    operands = piece(contraction.operands)
+    if operands is None:
+        return None
+    there = attempt(_checked, asked._replace(inputs=tree.flatten(contraction.inputs)[1](operands)))
+    if there is None:
+        return None
+    surface = Surface(_subject(asked, contraction, (1,)))
+    known = [path for path, leaf in there.leaves.items() if leaf.verdict == "wrong"]
+    here = compared(surface, contraction.first, asked.tolerance, asked.seed, known)
+    shapes = ", ".join(str(tuple(x.shape)) for x in operands if isinstance(x, Tensor))
+    return joined(here, there, shapes)
 
 
 def _reported(asked: Asked, contraction: Contraction, counts: tuple[int, ...], generator: torch.Generator) -> Report:
@@ -146,7 +164,7 @@ def _reported(asked: Asked, contraction: Contraction, counts: tuple[int, ...], g
     if compared and trials["untouched upstream"].verdict == "ok":
         allowed = max(finding.allowed for finding in findings)
         trials |= attacks(contraction, generator, allowed)
-        few = sum(leaf.numel() for leaf in contraction.params) <= LIMITS.many
+        few = numbers(contraction.params) <= LIMITS.many
         if few and known is None and all(finding.verdict == "ok" for finding in findings):  # not at a kink, as torch sees it
             trials["adjoint"] = adjoint(contraction, contraction.value, generator, allowed)
             trials["second derivative"] = second_derivative(contraction, generator)
@@ -155,6 +173,10 @@ def _reported(asked: Asked, contraction: Contraction, counts: tuple[int, ...], g
         untried = Finding("ok", math.nan, asked.tolerance, diagnosis="not tried in low precision")
         trials["elsewhere"] = untried if low else elsewhere(_elsewhere(asked, contraction), asked.tolerance, asked.seed)
     remarks = [f"{name}: {trial.diagnosis}" for name, trial in trials.items() if trial.verdict == "ok" and trial.cause]
+    if numbers(contraction.params) > LIMITS.many:
+        remarks.append(
+            f"The inputs are large, and no piece of them could be tried: only {', '.join(FEW)} were, at one other point."
+        )
     return Report(leaves, trials, report.samples, (*report.remarks, *remarks))
 
 

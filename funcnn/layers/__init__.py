@@ -13,8 +13,7 @@ section 5.3.
     columns      a forward rule that knows what moving one number does to its output
     guarded      the public door of a layer: what does not fit is refused there
     scan         a cell along the tokens of a sequence, and back-propagation through time
-    dense, activations, normalisation, batch_norm, recurrent, combine, models          the layers themselves
-    calibration  a network whose batch norms are for evaluation
+    dense, activations, recurrent, combine, models          the layers themselves
     laws         every optional rule against its definition
     jacobian     a pullback laid out in full
 """
