@@ -37,7 +37,7 @@ LAYOUTS = ("transposed", "channels last", "sliced", "expanded")
 
 def attacks(contraction: Contraction, generator: torch.Generator, allowed: float) -> dict[str, Finding]:
     """Every trial of a rule whose gradient is right at this point, by name."""
-    c, own = contraction, contraction.own_pull()
+    c, own = contraction, copied(contraction.own_pull())  # a copy, for it may be a buffer of the rule's own
     scales, few = _scales(c, own), sum(x.numel() for x in c.params) > LIMITS.many
     cotangents = [each for each in _cotangents(c.u, c.v, generator) if not few or each[0] in FEW]
     found = {name: _sums_up(c, name, u, parts, scales, allowed) for name, u, parts in cotangents}
@@ -131,7 +131,7 @@ def _uses(contraction: Contraction) -> Iterator[tuple[str, Callable[[Contraction
         strides = "with inputs that are no longer contiguous in memory the same numbers give another gradient"
         yield "inputs sliced", _other_layout, Cause.STRIDES, strides
     if len(contraction.own) > 1:
-        frozen = "where only one input needs a gradient, as when the others are frozen, it gives another"
+        frozen = "where the gradient of one input alone is asked for, as when the others are frozen, it gives another"
         yield "frozen inputs", _one_at_a_time, Cause.FROZEN, frozen
 
 
@@ -203,7 +203,7 @@ def _sums_up(
     allowed: float,
 ) -> Finding:
     def pull(w: Cotangents) -> Leaves:
-        return [leaf.double() for leaf in c.pull(copied(c.params), w)]
+        return [leaf.double() for leaf in copied(c.pull(copied(c.params), w))]
 
     cause, strides = (Cause.STRIDES if name in LAYOUTS else Cause.LINEARITY), [x.stride() for x in u if x is not None]
     try:

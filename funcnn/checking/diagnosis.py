@@ -4,33 +4,72 @@ A hypothesis is a prediction p of the gradient g that a mistake would make of th
 r does not, |g - p| <= |g - r| / 1000, or agrees with g as well as rounding lets anything agree. The first that fits is told.
 A scaled gradient is told by c = <g, r> / <r, r>, for which |g - c r| is least. Where none fits, c and what it leaves
 unexplained are all that can be said.
+
+A name must hold `beside` the point as well, or it is one mistake among several that make these numbers here.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
 from ..causes import Cause, Own
 from ..report import worst_index
 from .evidence import Evidence, Hypothesis, Said
+from .hypotheses.conditions import under_conditions
 from .hypotheses.factors import exchanged, named_factor
-from .hypotheses.known import nearest
+from .hypotheses.known import known, nearest
 from .hypotheses.places import rearranged
 from .hypotheses.placing import PLACING
 from .reading import READING
 from .sample_hypotheses import one_sample, weighted_samples
 
 
-def diagnose(evidence: Evidence, hypotheses: Sequence[Hypothesis]) -> tuple[Cause | Own, str]:
-    """The first cause that has a name, as (name, sentence); else what fits without one, or what single samples show."""
+def diagnose(
+    evidence: Evidence, hypotheses: Sequence[Hypothesis], beside: Callable[[], Sequence[Evidence]] = tuple
+) -> tuple[Cause | Own, str]:
+    """The first cause that has a name, as (name, sentence); else what fits without one, or what single samples show.
+
+    A name is told if it holds at the first point beside this one, too. Else one that holds at two of those is, where this
+    one is a kink, or a threshold that all of them show. What fits here alone is but said to fit.
+    """
     unnamed: list[str] = []
     for hypothesis in hypotheses:
         for cause, sentence in hypothesis(evidence):
-            if cause:
-                return cause if isinstance(cause, Cause) else Own(cause), sentence
-            unnamed.append(sentence)
+            if cause and _holds(hypothesis, cause, sentence, beside()[:1]):
+                return _named(cause), sentence
+            unnamed.append(f"no hypothesis fits everywhere; here, {sentence}" if cause else sentence)
+    there = [e for e in beside() if not e.right]
+    at_a_kink = evidence.formula is not None and known(evidence).recorded is None  # where r is no derivative of the formula
+    for hypothesis in hypotheses if at_a_kink and len(there) > 1 else ():
+        for cause, sentence in hypothesis(there[0]):
+            if cause and _holds(hypothesis, cause, sentence, there[1:]):
+                return _named(cause), f"with other inputs and another cotangent {sentence}"
+    if there and hypotheses is HYPOTHESES:
+        yielded = next(under_conditions([evidence, *there]), None)
+        if yielded is not None:
+            return yielded
     return Cause.NONE, unnamed[0] if unnamed else _none(evidence)
+
+
+def _holds(hypothesis: Hypothesis, cause: str, sentence: str, there: Sequence[Evidence]) -> bool:
+    """Whether a hypothesis says the same at other points, unless the gradient is right there or it cannot be asked."""
+    if hypothesis in HERE:
+        return True
+    if cause in LINES and there and all(e.right for e in there):
+        return False  # the place is not what makes it wrong
+    return all(e.right or any(_same(cause, sentence, *other) for other in hypothesis(e)) for e in there)
+
+
+def _same(cause: str, sentence: str, other: str, told: str) -> bool:
+    """Whether it is the same cause and, for a cause that is a place, the same one."""
+    if cause in LINES:
+        sentence, told = sentence.split(":")[0], told.split(":")[0]  # there other numbers stand in it
+    return cause == other and (cause not in (*LINES, *PLACES) or sentence == told)
+
+
+def _named(cause: str) -> Cause | Own:
+    return cause if isinstance(cause, Cause) else Own(cause)
 
 
 def not_finite(e: Evidence) -> Iterator[Said]:
@@ -73,24 +112,41 @@ def scaled(e: Evidence) -> Iterator[Said]:
 
 
 def some_entries(e: Evidence) -> Iterator[Said]:
-    """One entry, row or column is wrong."""
+    """One entry is wrong, or one row or column by a mistake that has a name."""
+    yield from (said for said, explained in _lines(e) if explained)
+
+
+def some_lines(e: Evidence) -> Iterator[Said]:
+    """One row or column is wrong, whatever it is there."""
+    yield from (said for said, explained in _lines(e) if not explained)
+
+
+def _lines(e: Evidence) -> Iterator[tuple[Said, bool]]:
     wrong = (e.g - e.r).abs() > max(1e-3 * (e.g - e.r).abs().max().item(), e.allowed * e.r.abs().max().item())
     index = wrong.nonzero()
     if e.g.numel() == 1 or not len(index):
         return
     first = tuple(index[0].tolist())
     if len(index) == 1:
-        yield Cause.SINGLE_ENTRY, f"only {e.name(first)} is wrong: {e.g[first]:.9g} in place of {e.r[first]:.9g}"
+        sentence = f"only {e.name(first)} is wrong: {e.g[first]:.9g} in place of {e.r[first]:.9g}"
+        yield (Cause.SINGLE_ENTRY, sentence), True
     for axis, (name, cause) in enumerate((("row", Cause.SINGLE_ROW), ("column", Cause.SINGLE_COLUMN))):
         if e.g.ndim == 2 and e.g.shape[axis] > 1 and len(index) > 1 and (index[:, axis] == first[axis]).all():
             line = e.g.select(axis, first[axis]), e.r.select(axis, first[axis])
             own = Evidence(*line, e.allowed, e.counts)
-            told = diagnose(own, HYPOTHESES)[1]
-            yield cause, f"only {name} {first[axis]} is wrong: there {told}"
+            inside, told = diagnose(own, HYPOTHESES)
+            explained = bool(inside) or own.fits(own.factor * own.r)
+            yield (cause, f"only {name} {first[axis]} is wrong: there {told}"), explained
 
 
 def permuted(e: Evidence) -> Iterator[Said]:
-    """The entries of the reference in any other order."""
+    """The entries of the reference in any other order; not where most are 0, and that says little."""
+    if 2 * e.r.count_nonzero() > e.r.numel() or e.formula is None:
+        yield from anywhere(e)
+
+
+def anywhere(e: Evidence) -> Iterator[Said]:
+    """The same of any reference."""
     if e.g.numel() < 2:
         return
     order, reference_order = e.g.flatten().argsort(), e.r.flatten().argsort()
@@ -128,6 +184,16 @@ def _none(e: Evidence) -> str:
     return f"{best}. At {e.name(worst)} it is {e.g[worst]:.9g} in place of {e.r[worst]:.9g}{nearest(e)}"
 
 
+LINES = (Cause.SINGLE_ENTRY, Cause.SINGLE_ROW, Cause.SINGLE_COLUMN)
+PLACES = (Cause.SLAB, Cause.TRIANGLE)
+HERE: tuple[Hypothesis, ...] = (
+    unsummed,
+    not_finite,
+    zero,
+    predicted,
+    one_sample,
+    weighted_samples,
+)  # known at the point alone
 HYPOTHESES: tuple[Hypothesis, ...] = (
     unsummed,
     not_finite,
@@ -140,6 +206,8 @@ HYPOTHESES: tuple[Hypothesis, ...] = (
     one_sample,
     exchanged,
     *READING,
+    anywhere,
+    some_lines,
     *PLACING,
     weighted_samples,
 )

@@ -29,7 +29,7 @@ AWAY, FACTOR = 0.5, 1000.0
 
 def nearby(operands: Operands, paths: list[str]) -> Iterator[tuple[str, Operands]]:
     """Points derived from the given one: the condition that holds there, and the operands."""
-    together = [_off(leaf) if _is_real(leaf) else leaf for leaf in operands]
+    together = [off(leaf) if _is_real(leaf) else leaf for leaf in operands]
     if sum(leaf.numel() for leaf in operands if _is_real(leaf)) > LIMITS.many:
         yield "all inputs are others", together
         return
@@ -50,7 +50,7 @@ def beside(params: Params, batch: Batch) -> Iterator[tuple[str, Params, Batch]]:
     """The same for a function of parameters and a batch: one point, since many numbers have few special values."""
     if all(_is_real(leaf) for leaf in tree.leaves(params)):
         others = tree.map(lambda leaf: _tied(_zeroed(leaf)) if _is_real(leaf) else leaf, batch)
-        yield "the parameters are others, and the batch has zeros and ties", tree.map(_off, params), others
+        yield "the parameters are others, and the batch has zeros and ties", tree.map(off, params), others
 
 
 def _moves(leaf: Any) -> Iterator[tuple[str, Any]]:
@@ -71,7 +71,7 @@ def _moves(leaf: Any) -> Iterator[tuple[str, Any]]:
 
 def _of_real(leaf: Tensor) -> Iterator[tuple[str, Tensor]]:
     if (leaf == leaf.flatten()[0]).all() and leaf.numel() > 1:
-        yield f"is not {leaf.flatten()[0]:g}", _off(leaf)
+        yield f"is not {leaf.flatten()[0]:g}", off(leaf)
     yield f"is {FACTOR:g} times as large", FACTOR * leaf
     yield f"is {FACTOR:g} times as small", leaf / FACTOR
     yield "has zeros", _zeroed(leaf)
@@ -92,9 +92,9 @@ def _tied(leaf: Tensor) -> Tensor:
     return ties
 
 
-def _off(leaf: Tensor) -> Tensor:
+def off(leaf: Tensor, seed: int = 0) -> Tensor:
     """Other numbers of the same size and, where all have one, of the same sign."""
-    generator = torch.Generator().manual_seed(leaf.numel())
+    generator = torch.Generator().manual_seed(leaf.numel() + seed)
     size = leaf.abs().mean().item() or 1.0
     noise = AWAY * torch.randn(leaf.shape, generator=generator, dtype=torch.float64).to(leaf)
     if (leaf > 0).all() or (leaf < 0).all():
@@ -105,7 +105,7 @@ def _off(leaf: Tensor) -> Tensor:
 def _doubled(leaf: Any, axis: int) -> Any:
     if not isinstance(leaf, Tensor) or leaf.ndim <= axis or leaf.shape[axis] != 1:
         return leaf
-    other = _off(leaf) if _is_real(leaf) else leaf
+    other = off(leaf) if _is_real(leaf) else leaf
     return torch.cat([leaf, other], axis)
 
 

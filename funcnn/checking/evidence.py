@@ -4,12 +4,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import torch
 from torch import Tensor
 
 from ..causes import Cause
 from ..report import at
 from .formula import Formula
 
+ROUNDED = 1e-9
 Said: TypeAlias = tuple[Cause, str]  # what a hypothesis says: the name of the mistake, and the sentence
 
 
@@ -37,6 +39,11 @@ class Evidence:
         left = (self.g - p).norm()
         explains = left <= 1e-3 * (self.g - self.r).norm()
         return bool(explains or (left <= self.allowed * self.g.norm() and left <= 0.1 * (self.g - self.r).norm()))
+
+    @property
+    def right(self) -> bool:
+        """Whether there is nothing wrong."""
+        return bool((self.g - self.r).norm() <= max(self.allowed, ROUNDED) * torch.maximum(self.g.norm(), self.r.norm()))
 
     @property
     def factor(self) -> float:

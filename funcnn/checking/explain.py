@@ -15,6 +15,7 @@ from ..providers.doors import behind_door
 from ..providers.reverse import func_grad
 from ..report import Finding, at
 from ..types import Objective
+from .beside import beside
 from .case import Case
 from .diagnosis import diagnose
 from .evidence import Evidence
@@ -55,7 +56,8 @@ def explain(
             sentence = "the function casts to less than float64 inside, so that its differences have as few digits"
             findings[position] = replace(findings[position], cause=Cause.PRECISION, diagnosis=sentence)
             continue
-        cause, sentence = diagnose(evidence, surface.subject.hypotheses)
+        others = cache(lambda own=evidence: list(beside(own)) if surface.by_differences else [])
+        cause, sentence = diagnose(evidence, surface.subject.hypotheses, others)
         findings[position] = replace(findings[position], cause=cause, diagnosis=sentence)
     if samples is None:
         return findings, None, []

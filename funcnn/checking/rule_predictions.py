@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .. import tree
@@ -10,6 +11,7 @@ from ..providers.differences import finite_difference
 from ..providers.reverse import func_grad
 from ..types import Layer, Objective
 from .contraction import Contraction, upcast
+from .elsewhere import off
 from .mistakes import Forward, Prediction, predict
 from .surface import Surface
 from .trials import attempt
@@ -36,7 +38,9 @@ def rule_predictions(forward: Any, contraction: Contraction, surface: Surface) -
 
         return predict(forward.forward, params, x, gradient) + found
     found += _transposed_inputs(surface)
-    if len(surface.leaves) == 1 and surface.leaves[0].shape == u.shape:
+    if len(surface.leaves) != 1 or surface.leaves[0].shape != u.shape:
+        return found
+    if _entry_by_entry(contraction, surface.leaves[0]):
         value = finite_difference(Objective(surface.reference.value))
         at_output = attempt(value, contraction.outputs(surface.params), ())  # y may lie outside the domain of f
         elsewhere = "the derivative is taken at the output, not at the input"
@@ -44,7 +48,17 @@ def rule_predictions(forward: Any, contraction: Contraction, surface: Surface) -
         found.append((Cause.ACTIVATION_DERIVATIVE, missing, [u]))
         if at_output is not None:
             found.append((Cause.ACTIVATION_DERIVATIVE, elsewhere, tree.leaves(at_output[1])))
+    else:
+        through = "the cotangent comes out as it went in: the derivative is missing, and all terms between entries with it"
+        found.append((Cause.PATH, through, [u]))
     return found
+
+
+def _entry_by_entry(contraction: Contraction, x: Tensor) -> bool:
+    """Whether each entry of y depends on its own of x alone: the others stay where half of them are moved."""
+    half = torch.arange(x.numel(), device=x.device).mul(0.618).frac().reshape(x.shape) < 0.5
+    moved = attempt(contraction.outputs, [torch.where(half, off(x), x)])
+    return moved is not None and torch.equal(moved[0][~half], contraction.outputs([x])[0][~half])
 
 
 def _transposed_inputs(surface: Surface) -> list[Prediction]:

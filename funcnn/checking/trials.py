@@ -99,7 +99,7 @@ def same_value(value: Tensor, own: Tensor, reference: Tensor, moved: Tensor, tol
     loss = relative_error(moved.double(), reference)
     finer = tolerance + LIMITS.roundings * eps
     others: tuple[tuple[str, Tensor, float, Verdict, str], ...] = (
-        ("step_fn.value", own, finer, "wrong", "two functions"),
+        ("without it", own, finer, "wrong", "two functions"),
         ("the reference's", reference, finer, "wrong", "two functions")
         if exact
         else ("float64's", reference, finer + LIMITS.roundings * loss, "unreliable", "the precision has no digits left"),

@@ -1,14 +1,14 @@
 """Wrong only under a condition, and right elsewhere: beyond a threshold, at zeros, at ties, under a mask."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from ...causes import Cause
 from ..evidence import Evidence, Said
-from .known import LARGE, known, wrong
+from .known import LARGE, known, together, wrong
 from .words import times
 
 CHANCE = 200  # ways to choose the wrong entries, for each condition that is tried
@@ -23,6 +23,11 @@ def masked(e: Evidence) -> Iterator[Said]:
 def branched(e: Evidence) -> Iterator[Said]:
     """Beyond a threshold of an input, of y or of u, at their zeros, or where entries tie."""
     yield from _where(e, discrete=False)
+
+
+def under_conditions(es: Sequence[Evidence]) -> Iterator[Said]:
+    """A threshold of an entry, or of a statistic of a line, that holds at several points: these have more entries."""
+    yield from _where(together(es), discrete=False)
 
 
 def _where(e: Evidence, discrete: bool) -> Iterator[Said]:

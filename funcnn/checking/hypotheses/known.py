@@ -1,6 +1,6 @@
 """What is known of a point beyond g and r, found out once for all hypotheses; and one comparison of guesses with g."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from math import inf, prod
 from typing import NamedTuple
@@ -108,6 +108,20 @@ def known(e: Evidence) -> Known:
     if e not in _KNOWN:
         _KNOWN[e] = Known(e)
     return _KNOWN[e]
+
+
+def together(es: Sequence[Evidence]) -> Evidence:
+    """The evidence of several points as one, along a new leading axis, with the statistics of lines among its fields."""
+    e = Evidence(torch.stack([x.g for x in es]), torch.stack([x.r for x in es]), es[0].allowed)
+    each = [{name: x for name, x in known(one).fields if x.shape == e.g.shape[1:]} for one in es]
+    alike = [name for name in each[0] if all(name in fields for fields in each)]
+    _KNOWN[e] = Known(e)
+    _KNOWN[e].fields = fields = [(name, torch.stack([own[name] for own in each])) for name in alike]
+    for name, x in [(name, x) for name, x in fields if x.is_floating_point()]:
+        for axis in range(1, x.ndim):
+            fields.append((f"the norm of {name} over axis {axis - 1}", x.norm(dim=axis, keepdim=True)))
+            fields.append((f"the sum of {name} over axis {axis - 1}", x.sum(axis, keepdim=True)))
+    return e
 
 
 def told(e: Evidence, guesses: Iterable[Guess]) -> Iterator[Said]:

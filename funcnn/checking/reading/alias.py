@@ -42,6 +42,7 @@ def _rearranged(x: Tensor) -> Iterator[tuple[str, Tensor]]:
         n = x.shape[axis]
         if n < 2:
             continue
+        what = "row" if axis == 0 else "entries"
         yield f"reversed along axis {axis}", x.flip(axis)
         nothing, first, last = (x.narrow(axis, i, 1) for i in (0, 0, n - 1))
         nothing = torch.zeros_like(nothing)
@@ -52,8 +53,8 @@ def _rearranged(x: Tensor) -> Iterator[tuple[str, Tensor]]:
         yield f"rolled by -1 along axis {axis}", x.roll(-1, axis)
         yield f"without its last entries along axis {axis}: the border is left out", torch.cat([most, nothing], axis)
         yield f"without its first entries along axis {axis}: the border is left out", torch.cat([nothing, rest], axis)
-        yield f"at its first entries along axis {axis} alone, and 0 elsewhere", _alone(x, axis, 0)
-        yield f"at its last entries along axis {axis} alone, and 0 elsewhere", _alone(x, axis, n - 1)
+        yield f"at its first {what} along axis {axis} alone, and 0 elsewhere", _alone(x, axis, 0)
+        yield f"at its last {what} along axis {axis} alone, and 0 elsewhere", _alone(x, axis, n - 1)
         yield f"at its first entries along axis {axis}, repeated", first.expand(x.shape)
         yield f"at its last entries along axis {axis}, repeated", last.expand(x.shape)
         yield f"summed over axis {axis}, and the sum spread over it", x.sum(axis, keepdim=True).expand(x.shape)

@@ -19,6 +19,8 @@ from .tape import Node, Ref, Tape, replay
 
 MOST = 24  # functions
 AXES = ("mean", "sum", "amax", "amin", "cumsum", "prod", "logcumsumexp", "max", "min", "argmax", "linalg_vector_norm")
+OPPOSITES = {"amax": torch.amin, "amin": torch.amax, "max": torch.min, "min": torch.max}
+OPPOSITES |= {"maximum": torch.minimum, "minimum": torch.maximum}
 SMALL = (0.0, 1e-3, 1e-5, 1e-6, 1e-8, 1e-12)
 
 
@@ -47,6 +49,8 @@ def _others(r: Reading) -> Iterator[tuple[Cause, str, Tape, list[Tensor]]]:
         yield Cause.MASK, sentence, r.tape._replace(values=values), leaves
     for cause, sentence, nodes in _axes(r):
         yield cause, sentence, r.tape._replace(nodes=nodes), leaves
+    for sentence, nodes in _opposites(r):
+        yield Cause.OPERAND, sentence, r.tape._replace(nodes=nodes), leaves
     for cause, sentence, nodes in _numbers(r):
         yield cause, sentence, r.tape._replace(nodes=nodes), leaves
     for i, leaf in enumerate(leaves):
@@ -110,6 +114,14 @@ def _axes(r: Reading) -> Iterator[tuple[Cause, str, list[Node]]]:
                 new: Any = axis if isinstance(dims, int) else [axis]
                 told = f"{r.words.phrase(node.outs[0])} is taken over axis {axis}"
                 yield Cause.AXIS, told, _put(r.tape.nodes, n, node._replace(args=tuple(_put(list(node.args), where, new))))
+
+
+def _opposites(r: Reading) -> Iterator[tuple[str, list[Node]]]:
+    for n, node in enumerate(r.tape.nodes):
+        if node.name in OPPOSITES:
+            own, other = ("maximum", "minimum") if "max" in node.name else ("minimum", "maximum")
+            told = f"the {other} in place of the {own} in {r.words.phrase(node.outs[0])}"
+            yield told, _put(r.tape.nodes, n, node._replace(op=OPPOSITES[node.name]))
 
 
 def _numbers(r: Reading) -> Iterator[tuple[Cause, str, list[Node]]]:

@@ -42,7 +42,9 @@ def edge_cut(e: Evidence) -> Iterator[Said]:
             plain = next((n for n in PLAIN if abs(k - n) < 1e-4), None)
             k = k if plain is None else plain
             if r.explains(r.r + (k - 1) * whole, spare=int(plain is None)):
-                yield _told(name(r, path), k, _sizes(r))
+                cause, sentence = _told(name(r, path), k, _sizes(r))
+                part = _slab(r, (r.g == 0) & (r.r != 0))
+                yield cause, f"{sentence}, so that {part} is 0, as if not written" if part else sentence
 
 
 def pair_cut(e: Evidence) -> Iterator[Said]:
@@ -94,6 +96,19 @@ def _sizes(r: Reading) -> set[int]:
     """What an average may be over."""
     sizes = {value.numel() for value in r.live.values()} | {n for value in r.live.values() for n in value.shape}
     return {n for n in sizes if n > 2}
+
+
+def _slab(r: Reading, lost: Tensor) -> str:
+    """Which part of an axis it is, if it is one."""
+    for axis in range(lost.ndim):
+        lines = lost.movedim(axis, 0).reshape(lost.shape[axis], -1).any(1)
+        inside = lines.reshape(-1, *[1] * (lost.ndim - 1 - axis)).expand_as(lost)
+        if lines.any() and not lines.all() and bool((r.g[inside] == 0).all()):
+            found = lines.nonzero()[:, 0].tolist()
+            if found == list(range(found[0], found[-1] + 1)):
+                where = "the border" if found[0] == 0 or found[-1] == len(lines) - 1 else "a part"
+                return f"{where} of axis {axis}, {found[0]} to {found[-1]},"
+    return ""
 
 
 def _told(through: str, k: float, sizes: set[int]) -> Said:

@@ -20,9 +20,11 @@ from torch import Tensor
 from ...causes import Cause
 from ..evidence import Evidence, Said
 from .graph import Edge, Reading, read
+from .tape import run
 
 MASKS = ("where", "masked_fill", "tril", "triu", "clamp", "clamp_min", "clamp_max", "relu", "maximum", "minimum")
 DULL = ("add", "sub", "expand", "sum", "mean", "view", "_unsafe_view", "t", "transpose", "permute", "clone", "alias", "neg")
+SHAPES = ("view", "_unsafe_view", "permute", "transpose", "t", "unsqueeze", "squeeze", "clone", "alias")
 MOST_SLOW = 30  # derivatives of a node that are taken one by one
 
 
@@ -56,6 +58,9 @@ def _why_left_out(r: Reading, edge: Edge) -> tuple[Cause, Callable[[int], str]]:
                 f"a factor is missing: the derivative of {_of(r, edge)} lacks {by}{r.words.phrase(given[1 - edge.slot])}"
             ),
         )
+    if node.name == "cumsum":
+        told = f"{what} is left out: an entry has the terms of its own cotangent alone, nothing is carried over"
+        return Cause.PATH, lambda _: told
     if node.name in MASKS:
         return (
             Cause.MASK,
@@ -77,17 +82,19 @@ def _operands(r: Reading, edge: Edge) -> Iterator[Mistakes]:
     if node.name in (*DULL, "maximum", "minimum") or len(node.outs) > 1:
         return
     for slot, index in enumerate(given):
-        own = r.value(index)
         if slot == edge.slot and node.name in ("mul", "mm", "bmm", "where"):
             continue
-        names, others = _others(r, own)
+        names, others = _others(r, index)
         yield Mistakes(Cause.OPERAND, partial(_operand, r, edge, names, index), _with(r, edge, slot, others))
 
 
 def _operand(r: Reading, edge: Edge, names: list[int | str], index: int, k: int) -> str:
     name = names[k]
     told = name if isinstance(name, str) else r.words.phrase(name)
-    short = f": a factor is missing, {lost}" if not isinstance(name, str) and (lost := _lost(r, index, name)) else ""
+    short = ""
+    if not isinstance(name, str):
+        lost, more = _lost(r, index, name), _lost(r, name, index)
+        short = f": a factor is missing, {lost}" if lost else f": a factor too many, {more}" if more else ""
     return f"a wrong operand: in the derivative of {_of(r, edge)}, {told} stands in place of {r.words.phrase(index)}{short}"
 
 
@@ -121,18 +128,45 @@ def _with(r: Reading, edge: Edge, slot: int, others: Tensor) -> Tensor:
     return torch.stack(made).flip(0) if len(made) == len(others) and made else nothing
 
 
-def _others(r: Reading, own: Tensor) -> tuple[list[int | str], Tensor]:
+def _others(r: Reading, index: int) -> tuple[list[int | str], Tensor]:
     """What may stand in place of a tensor: whatever has its shape, ones, the cotangent, its transpose, the opposite mask."""
+    own = r.value(index)
     if own.dtype == torch.bool:
         return ["the opposite mask", "no mask"], torch.stack([~own, torch.ones_like(own)])
     if not own.is_floating_point():
         return [], own.new_zeros((0, *own.shape))
-    names, values = r.alike(own.shape)
+    alike, values = r.alike(own.shape)
+    names: list[int | str] = [*alike]
+    parts = list(_products(r, index))
+    if parts:
+        names += [told for told, _ in parts]
+        values = torch.cat([values, torch.stack([x for _, x in parts])])
     more = [("1", torch.ones_like(own))]
     more += [("the cotangent", u) for u in r.formula.u if u.shape == own.shape]
     if own.ndim > 1 and own.shape[-1] == own.shape[-2]:
         more.append(("its transpose", own.mT))
     return [*names, *(name for name, _ in more)], torch.cat([values, torch.stack([value for _, value in more])])
+
+
+def _products(r: Reading, index: int) -> Iterator[tuple[str, Tensor]]:
+    """Where a value is a product in another shape: one of its factors, and the product with one of them squared."""
+    turned, at = [], index
+    while at in r.words.makers and r.words.makers[at].name in SHAPES:
+        turned.append(r.words.makers[at])
+        at = turned[-1].given[0]
+    node = r.words.makers.get(at)
+    if not turned or node is None or node.name != "mul" or len(node.given) < 2:
+        return
+    for one, other in (node.given, node.given[::-1]):
+        lost, kept = r.words.phrase(one), r.words.phrase(other)
+        for told, x in (
+            (f"{kept} alone, which lacks a factor, {lost},", r.value(other)),
+            (f"the same with a factor, {lost}, once too often", r.value(at) * r.value(one)),
+        ):
+            values = {at: torch.empty_like(r.value(at)).copy_(x)}  # a view is of its strides
+            for view in reversed(turned):
+                run(view, 0, values)
+            yield told, values[index]
 
 
 def _slopes(r: Reading, edge: Edge) -> Iterator[Mistakes]:

@@ -37,7 +37,7 @@ def _collected(r: Reading, edge: Edge) -> Iterator[Mistakes]:
     downs = [last, first, last_given, first_given, right / count, right - last, right - first]
     ways = (
         "are not added up: the last overwrites the others",
-        "are not added up: the first alone is kept",
+        "are not added up: the first term alone is kept",
         "are not added up: the last that is not 0 overwrites the others",
         "are not added up: the first that is not 0 is kept",
         "are averaged, a mean in place of a sum over the count of its uses",
