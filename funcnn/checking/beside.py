@@ -17,11 +17,12 @@ from .hypotheses.recording import Recorded
 from .trials import attempt
 
 SCALES = (1.0, 0.5, 1.0)  # of the other points
+LARGE = 1e6  # times the gradients at the point, beyond which digits are lost, as where a recursion explodes
 NEAR = 1e-2  # how far a point is moved that is refused far away
 
 
 def beside(e: Evidence) -> Iterator[Evidence]:
-    """The evidence at other points, where the rule has a formula that can be differentiated and both are finite."""
+    """The evidence at other points, where the rule has a formula that can be differentiated and both are of the usual size."""
     for seed, scale in enumerate(SCALES if e.formula is not None else ()):
         for size in (1.0, NEAR):
             found = attempt(_there, e, seed, scale, size)
@@ -41,7 +42,8 @@ def _there(e: Evidence, seed: int, scale: float, size: float) -> Evidence | None
         return None
     r = recorded.pull(u[0])[formula.position]
     g = formula.pull([leaf.clone() for leaf in leaves], [one.clone() for one in u], None)[formula.position].double()
-    if not (g.isfinite().all() and r.isfinite().all() and g.shape == e.g.shape):
+    usual = LARGE * max(e.g.norm(), e.r.norm())
+    if g.shape != e.g.shape or not (g.norm() <= usual and r.norm() <= usual):
         return None
     return replace(e, g=g, r=r, samples=None, predictions=list, formula=formula._replace(leaves=leaves, u=u))
 
