@@ -22,7 +22,7 @@ NEAR = 1e-2  # how far a point is moved that is refused far away
 
 
 def beside(e: Evidence) -> Iterator[Evidence]:
-    """The evidence at other points, where the rule has a formula that can be differentiated and both are of the usual size."""
+    """The evidence at other points, where the formula can be differentiated and both are of the usual size."""
     for seed, scale in enumerate(SCALES if e.formula is not None else ()):
         for size in (1.0, NEAR):
             found = attempt(_there, e, seed, scale, size)
