@@ -82,7 +82,11 @@ def case(operator: Any, number: int, sample: Any) -> Case:
         return f
 
     f = bind(tuple(flat[i] for i in integers))
-    if not f(*(x.clone().requires_grad_() for x in inputs)).numel():
+    try:
+        y = f(*(x.clone().requires_grad_() for x in inputs))
+    except RuntimeError as error:
+        raise Unfit("it fails on a copy of its input") from error
+    if not y.numel():
         raise Unfit("no numbers")
     return Case(name(operator), number, f, inputs, tuple(flat[i] for i in integers), bind)
 
