@@ -25,7 +25,7 @@ from ..causes import Cause
 from ..providers.differences import CENTRAL, quotients
 from ..report import Finding, relative_error
 from .contraction import Contraction, Leaves, RaisedError, real, upcast
-from .surface import rounded
+from .surface import rounded, spreads
 from .thresholds import LIMITS
 from .trials import attempt, copied, quoted
 
@@ -71,14 +71,10 @@ def _scales(c: Contraction, own: Leaves) -> list[float]:
 
     Infinite where the gradient itself is nothing but rounding.
     """
-    size, eps = _norm(c.u), max(torch.finfo(leaf.dtype).eps for leaf in c.params)
-    times = 3 if sum(leaf.numel() for leaf in c.params) <= LIMITS.many else 1
-    moved = [attempt(c.pull, rounded(c.params, 4 * eps, seed), copied(c.u)) or own for seed in range(times)]
-    spreads = [max(_norm([here - there[k]]) for there in moved) for k, here in enumerate(own)]
+    size, few = _norm(c.u), sum(leaf.numel() for leaf in c.params) <= LIMITS.many
+    moved = spreads(lambda params, u: (None, c.pull(params, u)), c.params, c.u, few)
     norms = [_norm([leaf]) for leaf in own]
-    usual = _norm(c.outputs(copied(c.params))) / (_norm(c.params) or 1.0)  # what df/dx is, more or less
-    least = min(100 * eps, 1.0) * size * usual
-    only_rounding = [norm <= min(LIMITS.noise * spread, least) for norm, spread in zip(norms, spreads, strict=True)]
+    only_rounding = [norm <= LIMITS.noise * spread for norm, spread in zip(norms, moved, strict=True)]
     return [math.inf if none else norm / (size or 1.0) for norm, none in zip(norms, only_rounding, strict=True)]
 
 

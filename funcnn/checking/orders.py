@@ -24,6 +24,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .digits import rounding
+
 EPS = torch.finfo(torch.float64).eps
 RATIO, RUNGS = 4.0, 14
 STANDS_OUT = 16  # times the noise
@@ -36,13 +38,14 @@ Values: TypeAlias = Callable[[Float[Tensor, " P"]], Float[Tensor, " P"]]  # offs
 class Judgement(NamedTuple):
     """What differences say of a gradient g that disagrees with a reference, and the orders by which they say it.
 
-    `left` is the derivative along the line less <g, d>, at the step where the verdict was read.
+    `left` is the derivative along the line less <g, d>, at the `step` where the verdict was read.
     """
 
     says: Literal["right", "wrong", "kink", "hidden"]
     odd: float
     even: float
     left: float
+    step: float = math.nan
 
 
 def judge(values: Values, scale: float, slope: float, other: float) -> Judgement:
@@ -59,7 +62,7 @@ def judge(values: Values, scale: float, slope: float, other: float) -> Judgement
         if not len(visible):
             break
         rung = max(1, int(visible[-1]))
-        odd, even, noises = _parts(values, h[rung - 1 : rung + 1], center, noise, scale)
+        odd, even, noises = _parts(values, h[rung - 1 : rung + 1], center, noise, scale, shortened=True)
         noise = noises[1].item()
         if claimed[rung] > STANDS_OUT * noise:
             return _verdict(odd - h[rung - 1 : rung + 1] * slope, even, noise, claimed[rung].item(), h[rung].item())
@@ -74,7 +77,7 @@ def _verdict(odd: Tensor, even: Tensor, noise: float, claimed: float, h: float) 
         says = "wrong"
     else:  # below 1/2 it is noise that does not shrink
         says = "right" if abs(odd[1]) < claimed / 2 else "hidden"
-    return Judgement(says, odd_order, even_order, (odd[1] / h).item())
+    return Judgement(says, odd_order, even_order, (odd[1] / h).item(), h)
 
 
 def derivative(values: Values, scale: float) -> tuple[float, float, float]:
@@ -87,7 +90,11 @@ def derivative(values: Values, scale: float) -> tuple[float, float, float]:
     odd, _, noises = _parts(values, h, center, noise, scale)
     slopes = odd / h
     finer = (RATIO**2 * slopes[1:] - slopes[:-1]) / (RATIO**2 - 1)
-    uncertainty = (finer - slopes[1:]).abs() + 2 * noises[1:] / h[1:]
+    doubt = 2 * noises[1:] / h[1:]
+    uncertainty = (finer - slopes[1:]).abs() + doubt
+    for k in range(len(finer)):  # what shorter steps would show, and do not, is no slope, as on a staircase
+        denied = (slopes[1 + k :] - finer[k]).abs() - STANDS_OUT * doubt[k:]
+        uncertainty[k] += denied.nan_to_num(nan=0.0).amax().clamp(min=0)
     best = int(uncertainty.nan_to_num(nan=math.inf).argmin())
     return finer[best].item(), uncertainty[best].item(), h[best + 1].item()
 
@@ -96,22 +103,29 @@ def _rungs(scale: float) -> Tensor:
     return 0.1 * scale * RATIO ** -torch.arange(RUNGS, dtype=torch.float64)
 
 
-def _parts(values: Values, h: Tensor, center: Tensor, noise: float, scale: float) -> tuple[Tensor, Tensor, Tensor]:
+def _parts(
+    values: Values, h: Tensor, center: Tensor, noise: float, scale: float, shortened: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
     """Both parts and the noise at each step, which is more than that at the point itself where f and its slope are 0 there.
 
     It has two causes, the rounding of the values and that of the points, which are not quite h away.
     """
-    up, down = values(torch.cat([h, -h])).cpu().chunk(2)
+    ends = torch.cat([h, -h])
+    both = values(ends).cpu()
+    up, down = both.chunk(2)
     odd, even = (up - down) / 2, (up + down) / 2 - center
-    rounding = EPS * torch.maximum(torch.maximum(up.abs(), down.abs()), scale * even.abs() / h)
-    return odd, even, rounding.clamp(min=noise)
+    noises = EPS * torch.maximum(torch.maximum(up.abs(), down.abs()), scale * even.abs() / h)
+    if shortened:
+        noises = torch.maximum(noises, rounding(values, ends, both).reshape(2, -1).amax(0))
+    return odd, even, noises.clamp(min=noise)
 
 
 def _noise(values: Values, scale: float) -> tuple[Tensor, float]:
     """phi(0), and the standard deviation of the rounding of phi."""
     center, *close = values(CLOSE * scale * torch.arange(10, dtype=torch.float64)).cpu()
     fourth = torch.stack(close).diff(n=4)  # of independent errors of variance s^2 it has variance 70 s^2
-    return center, max((fourth.square().mean() / 70).sqrt().item(), EPS * abs(center.item()))
+    lost = rounding(values, torch.zeros(1, dtype=torch.float64), center[None]).item()
+    return center, max((fourth.square().mean() / 70).sqrt().item(), EPS * abs(center.item()), lost)
 
 
 def _order(part: Tensor, noise: float) -> float:

@@ -23,6 +23,7 @@ from ..providers.differences import finite_difference, in_chunks
 from ..providers.doors import behind_door
 from ..providers.structured import Probe, probes
 from ..types import Batch, Objective, Params, StepFn, Tree
+from .digits import shorter
 from .plain import derived, plain
 from .subject import Subject, gradient_leaves
 from .thresholds import EPS, LIMITS, WALKED_TOGETHER
@@ -46,6 +47,22 @@ def rounded(x: Tree, eps: float, seed: int = 0) -> Tree:
         return x * (1 - eps * torch.rand(x.shape, generator=generator, dtype=torch.float64).to(x))
 
     return tree.map(leaf, x)
+
+
+def spreads(gradient: Callable[..., Any], params: Params, batch: Batch, few: bool = True) -> list[float]:
+    """How far rounding moves each leaf of a gradient, that of every operand or of every operation; 0 where it refuses.
+
+    Without `few`, for many numbers, the operands are rounded once.
+    """
+    eps = max(torch.finfo(leaf.dtype).eps for leaf in tree.leaves(params))
+    here = tree.leaves(gradient(*copied((params, batch)))[1])
+    anew = [[rounded(x, 4 * eps, seed) for x in (params, batch)] for seed in range(ANEW if few else 1)]
+    there = [attempt(gradient, *moved) for moved in anew]
+    if any(each is None for each in there):
+        return [0.0] * len(here)
+    there += [each for _, each in shorter(gradient, *copied((params, batch)))] if few else []
+    moved = [tree.leaves(each[1]) for each in there]
+    return [max(float((x - other[i]).double().norm()) for other in moved) for i, x in enumerate(here)]
 
 
 class Surface:
@@ -139,19 +156,9 @@ class Surface:
 
     @cached_property
     def spreads(self) -> list[float]:
-        """How far rounding every operand anew moves each leaf of the claimed gradient, in the root mean square."""
+        """How far rounding moves each leaf of the claimed gradient: that of every operand, or of every operation."""
         subject = self.subject
-        eps = max(torch.finfo(leaf.dtype).eps for leaf in tree.leaves(subject.params))
-        here = tree.leaves(subject.claimed.value_and_grad(*copied((subject.params, subject.batch)))[1])
-        squares = torch.zeros(len(here), dtype=torch.float64)
-        for seed in range(ANEW):
-            moved = (rounded(x, 4 * eps, seed) for x in (subject.params, subject.batch))
-            there = attempt(subject.claimed.value_and_grad, *moved)
-            if there is None:
-                return [0.0] * len(here)
-            distances = [(x - y).double().norm().square() for x, y in zip(here, tree.leaves(there[1]), strict=True)]
-            squares += torch.stack(distances).detach().cpu() / ANEW
-        return [float(x) for x in squares.sqrt()]
+        return spreads(subject.claimed.value_and_grad, subject.params, subject.batch)
 
     @cached_property
     def roundings(self) -> list[float]:

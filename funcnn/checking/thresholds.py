@@ -31,10 +31,10 @@ class Thresholds(NamedTuple):
     """Times its own uncertainty that a slope must have to be one."""
     step: float = 6e-6
     """eps^(1/3), best where the error of differences is O(h^2)."""
-    coarser: float = 8.0
-    """Times the step with which differences must still say the same."""
-    small: float = 1e-2
-    """The size of a leaf whose steps must be as small as it is, too."""
+    pieces: int = 8
+    """Of a line, over which a gradient is integrated."""
+    tiny: float = 1e-300
+    """A distance that is next to nothing, where all is 0."""
     fine: float = 1e-3
     """eps^(1/5), best where it is O(h^4)."""
     one_sided: float = 1e-6

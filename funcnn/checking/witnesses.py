@@ -20,6 +20,7 @@ from ..report import at, relative_error, worst_index
 from .case import Case
 from .directions import guilty, passes, probed, pushed_error, screened, unseen
 from .entries import central, nearest_subgradient
+from .integral import contradicted
 from .neighbours import kinks_nearby
 from .orders import Judgement, judge
 from .thresholds import LIMITS
@@ -143,7 +144,8 @@ def orders(case: Case) -> Case:
     """How differences along g - r shrink tells a wrong gradient from a kink, and from rounding: see `orders`."""
     if case.large:
         return case
-    judgement = _along_the_residual(case)
+    direction = _direction(case)
+    judgement = _along_the_residual(case, direction)
     left = abs(judgement.left) / max(case.g.norm().item(), case.right.norm().item())
     by_differences = case.surface.by_differences
     if judgement.says == "hidden" or (judgement.says == "right" and by_differences and not left <= LIMITS.seen):
@@ -155,37 +157,30 @@ def orders(case: Case) -> Case:
         return case.settle(
             "unreliable", case.error, f"the values side with this gradient and not with the reference: {shrink}"
         )
-    return case.said("kink" if judgement.says == "kink" else "wrong", case.error)
+    case = case.said("kink" if judgement.says == "kink" else "wrong", case.error)
+    return case if contradicted(case, direction, judgement.step) else between_steps(case)
 
 
-def rounding(case: Case) -> Case:
-    """Rounding the operands anew may explain the difference, as where large terms cancel and nothing is left."""
-    if case.large or not case.is_now("wrong") or case.error >= LIMITS.gross or not _by_rounding(case, case.right):
-        return case
-    return hidden(case)
+def between_steps(case: Case) -> Case:
+    """Values that are those of an integral of g are no word against it, whatever differences say: torch's derivative is.
 
-
-def lost_digits(case: Case) -> Case:
-    """Differences that disagree with themselves from step to step say nothing: torch's own derivative does.
-
-    A logarithm of 1 - p where p is below a rounding, a sine of 10^10 w, kinks closer than any step.
+    Steps that are long enough to be seen may be too long, as where kinks, or waves, are closer by than that.
     """
-    if case.large or not case.surface.by_differences or not case.is_now("wrong") or case.surface.casts:
-        return case
-    probe, size = case.surface.probes[case.position], case.leaf.abs().max().item()
-    steps = [LIMITS.coarser, *[size] * (0 < size < LIMITS.small)]
-    others = [central(probe, factor * LIMITS.step, order=2).mean(1).reshape(case.leaf.shape) for factor in steps]
-    between = max((other - case.surface.gradients[case.position]).norm() for other in others)
-    if between <= LIMITS.gross * (case.g - case.right).norm():
-        return case
-    own = _plain_error(case)
-    own = pushed_error(case) if own == math.inf else own
+    own, found = by_torch(case), case.surface.plain_gradients
     if own <= case.allowed:
         return case.settle("ok", own)
     if own < math.inf:
-        return case.settle("wrong", min(own, case.error))
-    sentence = "differences of this function are others with every step: rounding, or kinks, lie between the points"
+        return case.against(found[case.position]).said("wrong", own) if found and case.is_now("wrong") else case
+    if case.is_now("kink"):
+        return case
+    sentence = "over steps that are long enough to be seen the gradient is now this, now that: kinks, or waves, are closer"
     return case.settle("unreliable", case.error, sentence)
+
+
+def by_torch(case: Case) -> float:
+    """The error by torch's own derivative of the plain operations, forwards or backwards: infinite where it has none."""
+    found = case.surface.plain_gradients
+    return min(pushed_error(case), math.inf if found is None else relative_error(case.g, found[case.position]))
 
 
 def brackets(case: Case) -> Case:
@@ -228,8 +223,6 @@ WITNESSES: tuple[Witness, ...] = (
     finer_entries,
     one_by_one,
     orders,
-    rounding,
-    lost_digits,
     brackets,
     precision,
     neighbours,
@@ -248,9 +241,9 @@ def hidden(case: Case) -> Case:
     exact = case.surface.exact_gradient
     if exact is not None and _by_rounding(case, exact[case.position]):
         return case.settle("ok", case.error, allowed=case.error)
-    pushed = pushed_error(case)
-    if pushed <= case.allowed:
-        return case.settle("ok", pushed)
+    own = by_torch(case)
+    if own <= case.allowed:
+        return case.settle("ok", own)
     sizes = f"the gradient and the reference have norms {case.g.norm():.1e} and {case.right.norm():.1e}"
     sentence = f"{sizes}, and rounding a value of {case.surface.center:.3g} hides what is between them at every step"
     return case.settle("unreliable", case.error, sentence)
@@ -263,18 +256,17 @@ def _finer(case: Case) -> Tensor:
     return central(probe, LIMITS.fine, order=4).mean(1).reshape(probe.leaf.shape)
 
 
-def _along_the_residual(case: Case) -> Judgement:
-    residual = case.g - case.right
+def _direction(case: Case) -> Tensor:
+    residual: Tensor = case.g - case.right
     direction = residual / residual.abs().max()
     direction /= direction.norm()
+    return direction
+
+
+def _along_the_residual(case: Case, direction: Tensor) -> Judgement:
     scale = max(1.0, (case.leaf * direction).norm().item()) / direction.abs().max().item()
     slope, other = ((x * direction).sum().item() for x in (case.g, case.right))
     return judge(case.surface.along(case.position, direction), scale, slope, other)
-
-
-def _plain_error(case: Case) -> float:
-    found = case.surface.plain_gradients
-    return math.inf if found is None else relative_error(case.g, found[case.position])
 
 
 def _by_rounding(case: Case, r: Tensor) -> bool:
