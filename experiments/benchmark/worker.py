@@ -22,20 +22,24 @@ def main(threads: int, seed: int, device: str, sections: list[str]) -> None:
     """Runs the sections and prints what they find as it comes."""
     import torch
 
-    from experiments.benchmark import differences, growth, overheads, samples, steps
+    from experiments.benchmark import differences, growth, networks, overheads, samples, steps
     from experiments.benchmark.measure import Race
 
     torch.set_num_threads(threads)
-    race, modules = (
-        Race(threads, device),
-        {"step": steps, "differences": differences, "samples": samples, "overheads": overheads},
-    )
+    race = Race(threads, device)
+    of_sections = {
+        "step": steps,
+        "networks": networks,
+        "differences": differences,
+        "samples": samples,
+        "overheads": overheads,
+    }
     for section in sections:
         generator = torch.Generator().manual_seed(seed)
         if section == "growth":
             print(json.dumps(["growth", growth.run(threads, generator, device)]), flush=True)
             continue
-        for row in modules[section].run(race, generator):
+        for row in of_sections[section].run(race, generator):
             print(json.dumps(["row", row]), flush=True)
 
 

@@ -83,10 +83,12 @@ class Positions(nn.Module):
         """A row for every position."""
         super().__init__()
         self.table = nn.Embedding(length, features)
+        self.of_each = False  # whether the rows are looked up for each sample, and not for all at once
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, T, D) -> (N, T, D)."""
-        return x + self.table(torch.arange(x.shape[1], device=x.device))
+        places = torch.arange(x.shape[1], device=x.device)
+        return x + self.table(places.repeat(len(x), 1) if self.of_each else places)
 
 
 def transformer(vocabulary: int, length: int, features: int, heads: int, depth: int) -> nn.Sequential:
