@@ -87,7 +87,7 @@ def attend(features: int, heads: int, causal: bool, title: str = "attend") -> La
             p = torch.exp(scores(q, k) - total.unsqueeze(-1))
             ds = scale * p * (dy @ v.mT - (dy * y).sum(-1, keepdim=True))
             dq, dk, dv = ds @ k, ds.mT @ q, p.mT @ dy
-        return torch.stack((dq, dk, dv), 2).permute(0, 3, 2, 1, 4).flatten(2)
+        return torch.stack([part.transpose(1, 2) for part in (dq, dk, dv)], 2).flatten(2)  # (N, T, 3, heads, d)
 
     def fits(qkv: Tensor) -> None:
         if qkv.ndim != 3 or not qkv.shape[1]:
