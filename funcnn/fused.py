@@ -85,3 +85,18 @@ def batch_norm_pullback(
     kernel = _aten.native_batch_norm_backward
     dx, dw, db = kernel(dy, x, w.contiguous(), None, None, mean, r, True, eps, [True, True, True])
     return dx, dw, db
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> tuple[Tensor, Tensor]:
+    """(Y, l) of `layers.attention`, without a matrix of T x T numbers; on a CPU."""
+    y, total = _aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, causal)
+    return y, total
+
+
+def attend_pullback(
+    dy: Tensor, q: Tensor, k: Tensor, v: Tensor, y: Tensor, total: Tensor, causal: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(dQ, dK, dV) of the same."""
+    back = _aten._scaled_dot_product_flash_attention_for_cpu_backward
+    dq, dk, dv = back(dy, q, k, v, y, total, 0.0, causal)
+    return dq, dk, dv

@@ -62,19 +62,6 @@ def under_transform() -> bool:
     return bool(torch._C._are_functorch_transforms_active() or torch._C._len_torch_dispatch_stack())
 
 
-def fuses(x: Tensor) -> bool:
-    """Whether a kernel of torch that no transform and no tape knows may take x: a floating tensor that nobody watches."""
-    return (
-        x.is_floating_point()
-        and not _needs_tape(x)
-        and not torch._C._are_functorch_transforms_active()
-        and forward_ad._current_level < 0
-        and (
-            not torch._C._len_torch_dispatch_stack() or isinstance(x, FakeTensor)
-        )  # in a graph that is compiled it is welcome
-    )
-
-
 def _onednn_serves(a: Tensor, b: Tensor) -> bool:
     return (
         a.ndim == b.ndim == 2
@@ -132,21 +119,6 @@ def _linear(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
     # oneDNN copies a transposed x; said in the graph, Inductor writes x in that order to begin with.
     y: Tensor = torch.ops.funcnn.linear(x.contiguous(), _readable(w), b)
     return y
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> tuple[Tensor, Tensor]:
-    """(Y, l) of `layers.attention`, without a matrix of T x T numbers; on a CPU."""
-    y, total = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, causal)
-    return y, total
-
-
-def attend_pullback(
-    dy: Tensor, q: Tensor, k: Tensor, v: Tensor, y: Tensor, total: Tensor, causal: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """(dQ, dK, dV) of the same."""
-    back = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
-    dq, dk, dv = back(dy, q, k, v, y, total, 0.0, causal)
-    return dq, dk, dv
 
 
 def sigmoid_pullback(s: Tensor, dy: Tensor) -> Tensor:

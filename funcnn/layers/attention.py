@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Inexact
 from torch import Tensor
 
-from .. import kernels
+from .. import fused
 from ..errors import InputError, check_count
 from ..types import Layer, Residuals
 from .branches import named
@@ -70,8 +70,8 @@ def attend(features: int, heads: int, causal: bool, title: str = "attend") -> La
 
     def forward(params: tuple[()], qkv: Inexact[Tensor, "N T E"]) -> tuple[Tensor, Residuals]:
         q, k, v = split(qkv)
-        if kernels.fuses(qkv) and qkv.is_cpu:
-            y, total = kernels.attend(q, k, v, causal)
+        if qkv.is_cpu and not fused.watched(qkv):
+            y, total = fused.attend(q, k, v, causal)
         else:
             s = scores(q, k)
             p = torch.softmax(s, -1)
@@ -81,8 +81,8 @@ def attend(features: int, heads: int, causal: bool, title: str = "attend") -> La
     def inputs(residuals: tuple[Tensor, Tensor, Tensor], dy: Tensor) -> Tensor:
         (qkv, y, total), (samples, tokens, _) = residuals, dy.shape
         (q, k, v), dy = split(qkv), dy.reshape(samples, tokens, heads, -1).transpose(1, 2)
-        if kernels.fuses(qkv) and qkv.is_cpu:
-            dq, dk, dv = kernels.attend_pullback(dy, q, k, v, y, total, causal)
+        if qkv.is_cpu and not fused.watched(qkv, dy):
+            dq, dk, dv = fused.attend_pullback(dy, q, k, v, y, total, causal)
         else:
             p = torch.exp(scores(q, k) - total.unsqueeze(-1))
             ds = scale * p * (dy @ v.mT - (dy * y).sum(-1, keepdim=True))

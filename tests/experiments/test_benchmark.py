@@ -5,9 +5,20 @@ import torch
 
 import funcnn as fn
 from experiments import __main__ as command_line
-from experiments.benchmark import differences, growth, overheads, peers, presentation, samples, steps
+from experiments.benchmark import (
+    differences,
+    growth,
+    network_peers,
+    networks,
+    overheads,
+    peers,
+    presentation,
+    samples,
+    steps,
+)
 from experiments.benchmark.measure import Race, Row
 from experiments.benchmark.measure import relative_error as error
+from experiments.core import modules
 from experiments.core.classic import as_params
 from experiments.core.scene import SIZES, deep, scene
 from experiments.core.timing import Timing
@@ -145,3 +156,19 @@ def test_the_figures_have_their_axes():
 def test_bad_options_get_one_line_and_exit_code_2(capsys, arguments):
     assert command_line.main(["benchmark", *arguments]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_scenes_of_the_networks_are_what_their_peers_compute():
+    for name, made in networks.scenes(generator()).items():
+        params = made.layer.init(generator(), dtype=torch.float64)
+        x, t = made.batch[0][:2], made.batch[1][:2]
+        batch = (x.double() if x.is_floating_point() else x, t)
+        module = modules.copied(params, made.made().double())
+        expected = network_peers.entropy(module(batch[0]), t)
+        value, grads = fn.explicit(fn.supervised(made.layer, fn.softmax_cross_entropy()))(params, batch)
+        assert error(value, expected) < 1e-10, name
+        norms = network_peers.vmapped_norms(params, lambda made=made: made.made().double(), batch)()
+        step_fn = fn.explicit(fn.supervised(made.layer, fn.softmax_cross_entropy()))
+        assert error(fn.per_sample_norms(step_fn)(params, batch), norms) < 1e-10, name
+        expected.backward()
+        assert max(map(error, fn.tree.leaves(grads), modules.leaves_of(module, of_gradients=True))) < 1e-10, name
