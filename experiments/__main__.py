@@ -18,6 +18,7 @@ from experiments import (
     autoencoder,
     autograd,
     benchmark,
+    bigram,
     bugs,
     clipped_loss,
     computation_graph,
@@ -71,6 +72,9 @@ TOPICS: dict[str, dict[str, Experiment]] = {
         "scaled_loss": (scaled_loss.ScaledLoss, scaled_loss.run),
         "autoencoder": (autoencoder.Autoencoder, autoencoder.run),
         "per_sample": (per_sample.PerSample, per_sample.run),
+    },
+    "Names and texts": {
+        "bigram": (bigram.Bigram, bigram.run),
     },
     "Is the gradient right?": {
         "lecture_notes": (lecture_notes.LectureNotes, lecture_notes.run),
