@@ -92,8 +92,9 @@ def plain_operations(case: Case) -> Case:
     if found is None:
         return case
     r = found[case.position]
-    known = case.together is not None and case.together.errors_of_plain[case.position] <= case.allowed / 10
-    if not r.isfinite().all() or not (known or screened(replace(case, g=r)) <= case.allowed / 10):
+    # Not a tenth of what is allowed: g and r, which do not know each other, would have to be wrong alike.
+    known = case.together is not None and case.together.errors_of_plain[case.position] <= case.allowed
+    if not r.isfinite().all() or not (known or screened(replace(case, g=r)) <= case.allowed):
         return case
     case = case.against(r)
     return case.settle("ok", case.error) if case.error <= case.allowed else case.said("wrong", case.error)

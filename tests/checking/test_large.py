@@ -1,6 +1,6 @@
 import pytest
 import torch
-from helpers import normal, seeded
+from helpers import labels, normal, seeded
 
 import funcnn as fn
 from funcnn.checking.piece import piece
@@ -143,3 +143,27 @@ def test_indices_of_a_piece_are_within_it():
 
 def test_short_axes_have_no_piece():
     assert piece([normal(*[4] * 9)]) is None
+
+
+def test_a_wrong_entry_among_those_of_a_transformer_is_found_and_the_rest_is_right():
+    layer, batch = fn.transformer(31, 8, 64, 4, 2), (labels(16, 31).reshape(2, 8), labels(16, 31, seed=1).reshape(2, 8))
+    params, step_fn = (
+        layer.init(seeded(), dtype=torch.float64),
+        fn.explicit(fn.supervised(layer, fn.softmax_cross_entropy())),
+    )
+    wrong = "params[3][1]['w']"
+
+    def mistaken(params, batch):
+        value, grads = step_fn(params, batch)
+        leaves, unflatten = fn.tree.flatten(grads)
+        where = fn.tree.paths(grads).index(wrong)
+        entry = leaves[where].abs().flatten().argsort()[leaves[where].numel() // 2]
+        leaves[where] = (
+            torch.where(torch.arange(leaves[where].numel()) == entry, 2, 1).reshape(leaves[where].shape) * leaves[where]
+        )
+        return value, unflatten(leaves)
+
+    assert sum(leaf.numel() for leaf in fn.tree.leaves(params)) > 100_000
+    assert fn.check(step_fn, params, batch)
+    report = fn.check(fn.StepFn(step_fn.value, mistaken), params, batch)
+    assert [path for path, found in report.leaves.items() if found.verdict != "ok"] == [wrong]
