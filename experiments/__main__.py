@@ -30,6 +30,7 @@ from experiments import (
     lecture_notes,
     minimize,
     momentum,
+    names,
     per_sample,
     perceptron,
     providers,
@@ -75,6 +76,7 @@ TOPICS: dict[str, dict[str, Experiment]] = {
     },
     "Names and texts": {
         "bigram": (bigram.Bigram, bigram.run),
+        "names": (names.Names, names.run),
     },
     "Is the gradient right?": {
         "lecture_notes": (lecture_notes.LectureNotes, lecture_notes.run),
