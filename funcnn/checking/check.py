@@ -20,7 +20,7 @@ from ..types import Batch, Params
 from .case import Case
 from .diagnosis import HYPOTHESES
 from .directions import odds
-from .elsewhere import agreeing, beside, objects
+from .elsewhere import agreeing, beside, objects, overflows
 from .evidence import Hypothesis
 from .explain import explain, network_predictions
 from .formula import Formula, Swap
@@ -145,8 +145,10 @@ def _checked(subject: Subject, tolerance: float, seed: int) -> Report:
 def elsewhere(points: Iterable[tuple[str, Subject]], tolerance: float, seed: int) -> Finding:
     """The gradient at other points than the given one, each with the condition that holds there.
 
-    Far from where it was to be checked two must object: differences, and torch's gradient of the plain operations.
+    Far from where it was to be checked two must object: differences, and torch's gradient of the plain operations. What is
+    not finite where exponentials overflow has lost its range, not its formula: that is told, and not wrong.
     """
+    told = Finding("ok", 0.0, tolerance)
     for condition, there in points:
         if not objects(there, tolerance):
             continue
@@ -157,9 +159,14 @@ def elsewhere(points: Iterable[tuple[str, Subject]], tolerance: float, seed: int
         for path, leaf in ({} if report is None else report.leaves).items():
             if leaf.verdict == "wrong" and path not in agreed and report.trials["value"].verdict == "ok":
                 given = "inputs" if there.root == "inputs" else "point"
-                sentence = f"right at the given {given}; wrong where {condition}: there, of {path}, {leaf.diagnosis}"
+                sentence, what = f"right at the given {given}", f"there, of {path}, {leaf.diagnosis}"
+                if leaf.cause == Cause.NOT_FINITE and overflows(there):
+                    sentence = f"{sentence}; exponentials overflow where {condition}: {what}"
+                    told = Finding("ok", math.inf, leaf.allowed, cause=leaf.cause, diagnosis=sentence)
+                    continue
+                sentence = f"{sentence}; wrong where {condition}: {what}"
                 return Finding("wrong", leaf.error, leaf.allowed, cause=leaf.cause or Cause.POINT, diagnosis=sentence)
-    return Finding("ok", 0.0, tolerance)
+    return told
 
 
 def opened(surface: Surface, g: list[Tensor], tolerance: float, seed: int) -> list[Case]:

@@ -9,6 +9,7 @@ given. At each of them one difference is taken, of all operands together along a
 and only where it objects are the witnesses heard, leaf by leaf.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -133,6 +134,12 @@ def objects(there: Subject, tolerance: float) -> bool:
     size = max(abs(own), abs(slope), sum(part.square().sum().item() for part in parts) ** 0.5)
     noise = LIMITS.roundings * EPS * abs(ends[0].item()) / h
     return not abs(own - slope) <= 100 * tolerance * size + noise
+
+
+def overflows(there: Subject) -> bool:
+    """Whether the exponential of an operand does."""
+    most = math.log(torch.finfo(torch.float64).max)
+    return any(bool((leaf.abs() > most).any()) for leaf in tree.leaves(there.params))
 
 
 def agreeing(there: Subject) -> set[str]:

@@ -153,6 +153,15 @@ def test_a_rule_that_is_right_at_the_given_point_alone_is_wrong(rule, condition)
     assert "right at the given inputs; wrong where inputs[0]" in str(report) and condition in str(report)
 
 
+def test_a_rule_that_overflows_where_exponentials_do_is_right_and_that_is_told():
+    def softplus(x):
+        return torch.nn.functional.softplus(x), x
+
+    report = fn.check_vjp(softplus, (normal(9),), backward=lambda x, dy: dy * x.exp() / (1 + x.exp()))
+    assert report.ok and report.trials["elsewhere"].cause == "not finite"
+    assert "exponentials overflow where inputs[0] is 1000 times as large" in str(report)
+
+
 def test_assert_vjp_passes_and_fails_with_the_report():
     fn.assert_vjp(fn.tanh(), ((), X))
     with pytest.raises(AssertionError, match=r"(?s)the backward rule is not right.*inputs\[0\]"):
