@@ -34,6 +34,7 @@ from experiments import (
     per_sample,
     perceptron,
     providers,
+    recurrent,
     scaled_loss,
     step_size,
     tensors,
@@ -77,6 +78,7 @@ TOPICS: dict[str, dict[str, Experiment]] = {
     "Names and texts": {
         "bigram": (bigram.Bigram, bigram.run),
         "names": (names.Names, names.run),
+        "recurrent": (recurrent.Recurrent, recurrent.run),
     },
     "Is the gradient right?": {
         "lecture_notes": (lecture_notes.LectureNotes, lecture_notes.run),
@@ -89,7 +91,7 @@ TOPICS: dict[str, dict[str, Experiment]] = {
     },
 }
 EXPERIMENTS = {name: experiment for group in TOPICS.values() for name, experiment in group.items()}
-LONG = ("wild", "bugs", "torch_operators", "benchmark")  # these come last
+LONG = ("names", "recurrent", "wild", "bugs", "torch_operators", "benchmark")  # these come last
 ALONE = ("benchmark",)  # and nothing runs beside what compares times in its every line
 
 

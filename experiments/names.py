@@ -46,6 +46,8 @@ class Names(Naming):
     batch_size: int = 32
     """Contexts in a batch, drawn from all with replacement; two at least."""
 
+    FULL = {"steps": 200_000}
+
     def __post_init__(self) -> None:
         """Raises BadOption for a training without halves, or batches without a variance."""
         super().__post_init__()

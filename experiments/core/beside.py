@@ -17,16 +17,10 @@ from funcnn.plots import COLORS
 
 
 class Sides(NamedTuple):
-    """Step by step the loss of explicit and the largest difference of a parameter from classic; and where explicit is."""
+    """Step by step the loss of explicit, and the largest difference of a parameter from classic PyTorch's."""
 
     losses: list[float]
     differences: list[float]
-    params: Any
-    state: Any = None
-
-    def then(self, later: "Sides") -> "Sides":
-        """With the steps that followed."""
-        return Sides(self.losses + later.losses, self.differences + later.differences, later.params, later.state)
 
 
 def beside_classic(
@@ -36,16 +30,14 @@ def beside_classic(
     module: nn.Module,
     classic: Callable[[Any], Tensor],
     batches: Iterable[Any],
-    state: Any = None,
 ) -> Sides:
     """Trains by explicit gradients from a start that is the module's too, and the module by `classic`, its step."""
-    found = Sides([], [], start, state)
+    found = Sides([], [])
     ours, theirs = tee(batches)
-    for step, batch in zip(fn.train(fn.explicit(objective), optimizer, start, ours, state=state), theirs, strict=True):
+    for step, batch in zip(fn.train(fn.explicit(objective), optimizer, start, ours), theirs, strict=True):
         classic(batch)
         found.losses.append(step.value.item())
         found.differences.append(difference(step.params, module))
-        found = found._replace(params=step.params, state=step.state)
     return found
 
 
@@ -90,4 +82,5 @@ def draw_differences(axis: Any, differences: list[float], **style: Any) -> None:
     """The largest difference of a parameter after each step, on a logarithmic axis; none is no point."""
     steps = [step for step, found in enumerate(differences, start=1) if found]
     axis.semilogy(steps, [differences[step - 1] for step in steps], **{"color": COLORS[0], "linewidth": 1, **style})
+    axis.xaxis.get_major_locator().set_params(integer=True)
     axis.set(xlabel="step", ylabel="largest difference of a parameter")

@@ -1,4 +1,4 @@
-"""Classic PyTorch, the other side of every comparison: nn.Linear, a loss module, `.backward()` and `torch.optim.SGD`."""
+"""Classic PyTorch, the other side of every comparison: nn.Linear, a loss module, `.backward()` and `torch.optim`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -23,9 +23,11 @@ def as_params(module: nn.Sequential) -> Any:
     )
 
 
-def classic_step(module: nn.Module, criterion: nn.Module, lr: float) -> Callable[[Any], Tensor]:
+def classic_step(
+    module: nn.Module, criterion: Callable[..., Tensor], lr: float, kind: type[torch.optim.Optimizer] = torch.optim.SGD
+) -> Callable[[Any], Tensor]:
     """One step of classic training, a function of the batch; the parameters change in place."""
-    optimizer = torch.optim.SGD(module.parameters(), lr=lr)
+    optimizer: Any = kind(module.parameters(), lr=lr)  # type: ignore[call-arg]
 
     def step(batch: Any) -> Tensor:
         inputs, targets = batch

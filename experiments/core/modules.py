@@ -24,6 +24,8 @@ def leaves_of(module: nn.Module, of_gradients: bool = False) -> list[Tensor]:
         return own(module.bias) + own(module.weight)
     if isinstance(module, nn.Embedding):
         return own(module.weight)
+    if isinstance(module, nn.RNNBase):  # whose second bias is no parameter of ours
+        return [*own(module.bias_ih_l0), *(leaf.T for leaf in own(module.weight_hh_l0) + own(module.weight_ih_l0))]
     return [leaf for child in module.children() for leaf in leaves_of(child, of_gradients)]
 
 
@@ -89,6 +91,19 @@ class Positions(nn.Module):
         """(N, T, D) -> (N, T, D)."""
         places = torch.arange(x.shape[1], device=x.device)
         return x + self.table(places.repeat(len(x), 1) if self.of_each else places)
+
+
+class LSTM(nn.LSTM):
+    """The outputs alone, (N, T, D) -> (N, T, H), with one bias: the second is 0 and stays there."""
+
+    def __init__(self, in_features: int, hidden: int) -> None:
+        """One layer."""
+        super().__init__(in_features, hidden, batch_first=True)
+        nn.init.zeros_(self.bias_hh_l0).requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """All of the h_t."""
+        return super().forward(x)[0]
 
 
 def transformer(vocabulary: int, length: int, features: int, heads: int, depth: int) -> nn.Sequential:
