@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .elsewhere import off
 from .evidence import Evidence
-from .hypotheses.recording import Recorded
+from .recorded import Recorded
 from .trials import attempt
 
 SCALES = (1.0, 0.5, 1.0)  # of the other points

@@ -11,7 +11,7 @@ from funcnn.checking.evidence import Evidence
 from funcnn.checking.formula import Formula
 from funcnn.checking.reading import READING
 from funcnn.checking.reading.graph import reading
-from funcnn.checking.reading.tape import TooMuchError, record, replay
+from funcnn.checking.tape import UnreadableError, record, replay
 
 EPS = 1e-5
 
@@ -261,7 +261,7 @@ def test_a_record_is_the_function():
 
 
 def test_what_is_too_large_or_does_not_depend_on_its_leaves_is_not_read():
-    with pytest.raises(TooMuchError):
+    with pytest.raises(UnreadableError):
         record(lambda x: (torch.ones(3),), (X,))
 
     def long(x):

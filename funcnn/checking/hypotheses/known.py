@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...causes import Cause
 from ..evidence import Evidence, Said
-from .recording import Recorded
+from ..recorded import Recorded
 
 LARGE = 100_000  # entries, beyond which only what is cheap is tried
 SEEN = 3  # entries that must be wrong before anything is read from them

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from ...causes import Cause
 from ..evidence import Evidence, Said
+from ..recorded import Recorded
 from .known import LARGE, Guess, known, told
 from .moves import Move, moves
-from .recording import Recorded
 
 MANY, TRIES = 60, 16  # pullbacks at the point, and points elsewhere, that are computed
 

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from ...causes import Cause
 from ..evidence import Evidence, Said
+from ..tape import Node, Ref, Tape, replay
 from .graph import Reading, read
-from .tape import Node, Ref, Tape, replay
 
 MOST = 24  # functions
 AXES = ("mean", "sum", "amax", "amin", "cumsum", "prod", "logcumsumexp", "max", "min", "argmax", "linalg_vector_norm")

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from ...causes import Cause
 from ..evidence import Evidence, Said
+from ..tape import run
 from .graph import Edge, Reading, read
 from .local import DULL
-from .tape import run
 
 MOST = 10  # families
 PLAIN = (

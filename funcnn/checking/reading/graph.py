@@ -17,13 +17,14 @@ import torch
 from torch import Tensor
 
 from ..evidence import Evidence
-from .tape import MOST_ENTRIES, Node, TooMuchError, filled, record, run
+from ..tape import Node, UnreadableError, filled, record, run
 from .words import Words
 
 CLOSE = 1e-5  # of |g - r| and of |g|, what a prediction may leave: reading is exact, and many predictions are tried
 ROUNDED = 1e-12  # of |g| or |r|, what rounding may leave
 PROBES = 2
 SEEN = 1e-4  # of |w| |g - r|, how far <w, g> may be off before all of it is looked at
+MOST_NODES, MOST_ENTRIES = 300, 10**5  # operations of a formula, and entries of a value, that are read
 MOST_ALIKE = 24  # values of one shape that are tried in each other's place
 MOST_HITS = 8
 
@@ -42,11 +43,13 @@ class Reading:
     """The record of a formula at its point, with the derivatives of the record with respect to the leaf in question."""
 
     def __init__(self, e: Evidence) -> None:
-        """Records the forward pass once. Raises TooMuchError where it cannot be read, or says something else than r."""
+        """Records the forward pass once. Raises UnreadableError where it cannot be read, or says something else than r."""
         if e.formula is None or e.g.shape != e.r.shape or any(x.numel() > MOST_ENTRIES for x in e.formula.leaves):
-            raise TooMuchError
+            raise UnreadableError
         self.formula = formula = e.formula
         self.tape = record(formula.f, formula.leaves)
+        if len(self.tape.nodes) > MOST_NODES or any(value.numel() > MOST_ENTRIES for value in self.tape.values):
+            raise UnreadableError
         self.words = Words(self.tape, formula.names)
         self.x = formula.leaves[formula.position].detach().clone().requires_grad_()
         self.still: set[int] = set()
@@ -56,7 +59,7 @@ class Reading:
         pulled = formula.pull([leaf.clone() for leaf in formula.leaves], [u.clone() for u in formula.u], None)
         self.g = pulled[formula.position]
         if not e.fits(e.g + self.r - e.r) or not e.fits(self.g) or not self.g.isfinite().all():
-            raise TooMuchError
+            raise UnreadableError
         self.error = self.g - self.r
         size = self.error.abs()
         self.evidence = int((size > 1e-3 * size.max()).sum())
@@ -252,7 +255,7 @@ def reading(e: Evidence) -> Reading | None:
         try:
             with torch.inference_mode(False):
                 _readings[e] = Reading(e)
-        except (TooMuchError, RuntimeError, ValueError, TypeError, NotImplementedError, StopIteration):
+        except (UnreadableError, RuntimeError, ValueError, TypeError, NotImplementedError, StopIteration):
             _readings[e] = None
     return _readings[e]
 

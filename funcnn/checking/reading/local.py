@@ -19,8 +19,8 @@ from torch import Tensor
 
 from ...causes import Cause
 from ..evidence import Evidence, Said
+from ..tape import run
 from .graph import Edge, Reading, read
-from .tape import run
 
 MASKS = ("where", "masked_fill", "tril", "triu", "clamp", "clamp_min", "clamp_max", "relu", "maximum", "minimum")
 DULL = ("add", "sub", "expand", "sum", "mean", "view", "_unsafe_view", "t", "transpose", "permute", "clone", "alias", "neg")

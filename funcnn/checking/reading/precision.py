@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ...causes import Cause
 from ..evidence import Evidence, Said
+from ..tape import replay
 from .graph import Reading, read
-from .tape import replay
 
 COARSE = (torch.bfloat16, torch.float16, torch.float32)
 LARGEST = 0.2  # a relative error that rounding may make

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from ...causes import Cause
+from ..tape import filled
 from .graph import Edge, Reading
 from .local import Mistakes, tried
-from .tape import filled
 
 
 def _collected(r: Reading, edge: Edge) -> Iterator[Mistakes]:

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .tape import Node, Ref, Tape
+from ..tape import Node, Ref, Tape
 
 LONGEST = 90  # characters of an expression; what is longer is told by its last operation
 SILENT = (

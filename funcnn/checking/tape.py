@@ -2,10 +2,9 @@
 
 Recorded are torch's elementary operations, below any autograd.Function and below any hand-written backward rule, so that
 the derivatives of the record owe nothing to the rule under test. An operation in which shapes are broadcast becomes one
-on equal shapes, after operations that expand; softmax, the norms and some more become what they are made of.
+on equal shapes, after operations that expand; softmax, the norms and some more become what they are made of: see `parts`.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -13,14 +12,13 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-MOST_NODES = 300
-MOST_ENTRIES = 10**5
+from .parts import PARTS
 
 Call: TypeAlias = Callable[[], Tensor]
 
 
-class TooMuchError(Exception):
-    """A formula that is too large, or does what cannot be replayed."""
+class UnreadableError(Exception):
+    """A formula that does what cannot be replayed, or too much to be read."""
 
 
 class Ref(NamedTuple):
@@ -58,12 +56,12 @@ class Tape(NamedTuple):
 
 
 def record(f: Callable[..., tuple[Tensor, ...]], leaves: Sequence[Tensor]) -> Tape:
-    """Runs f(*leaves) and returns what it did. Raises TooMuchError for what is too much."""
+    """Runs f(*leaves) and returns what it did. Raises UnreadableError for what cannot be replayed."""
     tape = _recorded(f, leaves)
     if any(node.mutable for node in tape.nodes):  # a second time, without writing in place
         tape = _recorded(torch.func.functionalize(lambda *leaves: replay(tape, leaves)), leaves)
         if any(node.mutable for node in tape.nodes):
-            raise TooMuchError
+            raise UnreadableError
     return tape
 
 
@@ -74,7 +72,7 @@ def _recorded(f: Callable[..., tuple[Tensor, ...]], leaves: Sequence[Tensor]) ->
         y = f(*own)
     outputs = tuple(recorder.numbers.get(id(each), -1) for each in y)
     if -1 in outputs:
-        raise TooMuchError
+        raise UnreadableError
     return Tape(recorder.nodes, recorder.values, len(own), outputs)
 
 
@@ -156,15 +154,11 @@ class _Recorder(TorchDispatchMode):
         return self._kept((torch.Tensor.expand, "expand", False, False), (x, list(shape)), {}, x.expand(shape))
 
     def _kept(self, what: tuple[Any, str, bool, bool], args: Any, kwargs: Any, found: Any) -> Any:
-        if len(self.nodes) >= MOST_NODES:
-            raise TooMuchError
         op, name, pointwise, mutable = what
         args, kwargs = filled((args, kwargs), lambda x: Ref(self._number(x)), Tensor)
         outs = []
         for each in found if isinstance(found, (tuple, list)) else [found]:
             if isinstance(each, Tensor):
-                if each.numel() > MOST_ENTRIES:
-                    raise TooMuchError
                 outs.append(self._number(each, new=True))
         given: list[int] = []
         filled((args, kwargs), lambda ref: given.append(ref.number))
@@ -178,66 +172,3 @@ class _Recorder(TorchDispatchMode):
             numbers[id(x)] = len(self.values)
             self.values.append(x)
         return numbers[id(x)]
-
-
-def _softmax(x: Tensor, dim: int, half: bool = False) -> Tensor:
-    e = (x - x.amax(dim, keepdim=True).detach()).exp()
-    return e / e.sum(dim, keepdim=True)
-
-
-def _log_softmax(x: Tensor, dim: int, half: bool = False) -> Tensor:
-    z = x - x.amax(dim, keepdim=True).detach()
-    return z - z.exp().sum(dim, keepdim=True).log()
-
-
-def _logsumexp(x: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
-    top = x.amax(dim, keepdim=True)
-    s = (x - top).exp().sum(dim, keepdim=True).log() + top
-    return s if keepdim else s.squeeze(dim)
-
-
-def _variance(x: Tensor, dim: Any = None, *, correction: Any = 1, keepdim: bool = False) -> Any:
-    dims = tuple(range(x.ndim)) if dim is None else tuple(dim)
-    count = x.numel() // max(1, x.sum(dims).numel())
-    squares = (x - x.mean(dims, keepdim=True)).square()
-    mean = squares.mean(dims, keepdim=keepdim)
-    return mean if not correction else mean * (count / (count - correction))
-
-
-def _layer_norm(x: Tensor, shape: Any, w: Any, b: Any, eps: float) -> Any:
-    axes = tuple(range(-len(shape), 0))
-    mean = x.mean(axes, keepdim=True)
-    centered = x - mean
-    r = (centered.square().mean(axes, keepdim=True) + eps).rsqrt()
-    y = centered * r
-    y = y if w is None else y * w
-    return (y if b is None else y + b), mean, r
-
-
-def _silu(x: Tensor) -> Tensor:
-    return x * x.sigmoid()
-
-
-def _gelu(x: Tensor, *, approximate: str = "none") -> Tensor:
-    if approximate == "tanh":
-        return 0.5 * x * (1 + (math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)).tanh())
-    return x * (0.5 * (1 + (x * math.sqrt(0.5)).erf()))
-
-
-def _clamp(x: Tensor, low: Any = None, high: Any = None) -> Any:
-    if isinstance(low, Tensor) or isinstance(high, Tensor):
-        return NotImplemented
-    x = x if low is None else x.maximum(torch.full_like(x, low))
-    return x if high is None else x.minimum(torch.full_like(x, high))
-
-
-PARTS: dict[str, Callable[..., Any]] = {
-    "_softmax": _softmax,
-    "_log_softmax": _log_softmax,
-    "logsumexp": _logsumexp,
-    "var": _variance,
-    "native_layer_norm": _layer_norm,
-    "silu": _silu,
-    "gelu": _gelu,
-    "clamp": _clamp,
-}
