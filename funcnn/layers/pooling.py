@@ -12,7 +12,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 from torch.nn.functional import max_pool2d as maxima
+from torch.nn.functional import pad
 
+from .. import kernels
 from ..errors import InputError, describe
 from ..types import Layer, Params, Residuals
 from .columns import Carry, Column, Forward
@@ -67,6 +69,12 @@ def avg_pool2d(kernel_size: Size, stride: Size | None = None) -> Layer:
 
     def inputs(x: Tensor, dy: Tensor) -> Tensor:
         dx, share = dy.new_zeros(x.shape), dy / count
+        if windows.stride == windows.kernel and kernels.under_transform():
+            # Each number once for every place of its window: a compiler writes that in one pass, and K strided ones else.
+            height, width = windows.kernel
+            each = share[..., :, None, :, None].expand(*share.shape[:3], height, share.shape[3], width)
+            each = each.reshape(*share.shape[:2], height * share.shape[2], width * share.shape[3])
+            return pad(each, (0, x.shape[3] - each.shape[3], 0, x.shape[2] - each.shape[2]))
         for place in windows.places(dx):
             place.add_(share)
         return dx
