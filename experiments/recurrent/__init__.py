@@ -130,7 +130,7 @@ def trained(layer: fn.Layer, module: nn.Module, drawn: list[Any], judged: Any, o
     differences = beside_classic(objective, adam, start, module, classic, first).differences
     providers = beside_providers(objective, adam, start, first[:FEW], ("func_grad", "autograd"))
 
-    marks = sorted({options.steps * mark // MARKS for mark in range(MARKS + 1)})
+    marks = sorted({options.steps * mark**2 // MARKS**2 for mark in range(MARKS + 1)})  # dense where the loss falls fast
     losses, validation, params = [], [objective.value(start, judged).item()], start
     for taken, step in enumerate(fn.train(fn.explicit(objective), adam, start, drawn), start=1):
         params = step.params
@@ -162,7 +162,9 @@ def draw_training(found: dict[str, Trained]) -> tuple[Any, str]:
     """The losses against the steps, and how far explicit and classic are apart."""
     drawing, (left, right) = figure(2)
     for index, (name, own) in enumerate(found.items()):
-        left.plot(range(1, len(own.losses) + 1), own.losses, color=style(index)["color"], alpha=0.25, linewidth=0.8)
+        left.plot(
+            range(1, len(own.losses) + 1), own.losses, color=style(index)["color"], alpha=0.25, linewidth=0.8, zorder=1
+        )
         left.plot(own.marks, own.validation, **style(index), marker=".", label=f"{name}, validation")
         draw_differences(right, own.differences, **style(index), label=name)
     left.set(xlabel="step", ylabel="cross entropy")

@@ -107,7 +107,8 @@ def draw_distances(curves: dict[str, list[float]]) -> tuple[Any, str]:
         axis.semilogy(shares, **style(index), label=name)
     axis.set(xlabel="distance T - t, in letters", ylabel=r"$|dL_T/dh_t|$ over $|dL_T/dh_T|$")
     axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    caption = (
-        "How much the loss of a letter tells the state after an earlier one: the length of the gradient, over that at 0."
+    return (
+        drawing,
+        "How much the loss of a letter tells the state after an earlier one: the length of the gradient, over that at "
+        "distance 0. The largest lead to the first letters of a passage, where states are small and slopes near 1.",
     )
-    return drawing, caption
