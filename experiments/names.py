@@ -186,6 +186,7 @@ def draw(marks: list[int], curves: dict[str, list[float]], losses: list[float], 
     left.plot(middles, means, color=COLORS[5], linewidth=3, label="batches, mean")
     for index, (name, curve) in enumerate(curves.items()):
         left.plot(marks[1:], curve[1:], **style(index), marker=".", label=name)
+    left.xaxis.get_major_locator().set_params(nbins=5)  # room for steps of six digits
     left.set(xlabel="step", ylabel="cross entropy")
     left.legend(frameon=False)
     draw_differences(right, differences)

@@ -82,5 +82,5 @@ def draw_differences(axis: Any, differences: list[float], **style: Any) -> None:
     """The largest difference of a parameter after each step, on a logarithmic axis; none is no point."""
     steps = [step for step, found in enumerate(differences, start=1) if found]
     axis.semilogy(steps, [differences[step - 1] for step in steps], **{"color": COLORS[0], "linewidth": 1, **style})
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.xaxis.get_major_locator().set_params(nbins=5, integer=True)
     axis.set(xlabel="step", ylabel="largest difference of a parameter")
