@@ -1,5 +1,6 @@
-"""How the time of a step grows with the batch, the width, the depth and the number of parameters."""
+"""How the time of a step grows: an mlp with its batch, width and depth, a transformer with its tokens, width and depth."""
 
+from collections.abc import Callable
 from functools import partial
 from itertools import repeat
 from typing import Any, NamedTuple
@@ -8,17 +9,24 @@ import torch
 from torch import nn
 
 import funcnn as fn
-from experiments.core.classic import classic_step, copy_params
+from experiments.benchmark.network_peers import classic
+from experiments.core import modules
 from experiments.core.scene import products
 from experiments.core.timing import interleaved
 from funcnn.plots import COLORS, figure
 
 LR = 0.01
-SWEEPS: dict[str, list[tuple[int, list[int]]]] = {  # of: (N, sizes of the layers)
-    "batch size N": [(n, [256, 256, 10]) for n in (4, 16, 64, 256, 1024, 4096)],
-    "width D = H": [(128, [h, h, 10]) for h in (4, 16, 64, 256, 1024, 4096)],
-    "depth (hidden layers)": [(64, [64] * (depth + 1) + [10]) for depth in (1, 4, 16, 64, 256, 1000)],
-}
+SIZES = (4, 16, 64, 256, 1024, 4096)
+VOCABULARY, HEADS = 65, 4
+
+
+class Network(NamedTuple):
+    """A network, the same in torch, a batch, and the floating point operations of a step's products by its parameters."""
+
+    layer: fn.Layer
+    module: nn.Module
+    batch: Any
+    flops: Callable[[Any], int]
 
 
 class Point(NamedTuple):
@@ -31,13 +39,42 @@ class Point(NamedTuple):
     classic: float
 
 
+def mlp(samples: int, sizes: list[int], generator: torch.Generator) -> Network:
+    """An mlp on random data."""
+    pairs = zip(sizes[:-1], sizes[1:], strict=True)
+    made = [part for before, after in pairs for part in (nn.Linear(before, after), nn.Sigmoid())]
+    inputs = torch.randn(samples, sizes[0], generator=generator, dtype=torch.float32)
+    batch = inputs, torch.zeros(samples, dtype=torch.int64)
+    return Network(fn.mlp(sizes), nn.Sequential(*made[:-1]), batch, lambda params: products(params, samples))
+
+
+def transformer(tokens: int, features: int, depth: int, generator: torch.Generator) -> Network:
+    """A transformer on a text of random tokens; each of its matrices meets every token three times, as do keys and values."""
+    sizes = (VOCABULARY, tokens, features, HEADS, depth)
+    batch = tuple(torch.randint(VOCABULARY, (1, tokens), generator=generator) for _ in range(2))
+
+    def flops(params: Any) -> int:
+        matrices = sum(leaf.numel() for leaf in fn.tree.leaves(params[2:]) if leaf.ndim == 2)
+        return 6 * tokens * matrices + 6 * depth * tokens**2 * features  # causal: half of 2 products, forward and twice back
+
+    return Network(fn.transformer(*sizes), modules.transformer(*sizes), batch, flops)
+
+
+# of: (what stands on the axis, the network)
+SWEEPS: dict[str, list[tuple[int, Callable[[torch.Generator], Network]]]] = {
+    "batch size N": [(n, partial(mlp, n, [256, 256, 10])) for n in SIZES],
+    "width D = H": [(h, partial(mlp, 128, [h, h, 10])) for h in SIZES],
+    "depth (hidden layers)": [(depth, partial(mlp, 64, [64] * (depth + 1) + [10])) for depth in (1, 4, 16, 64, 256, 1000)],
+    "tokens T of a transformer": [(t, partial(transformer, t, 128, 2)) for t in (16, 64, 256, 1024)],
+    "width D of a transformer": [(d, partial(transformer, 64, d, 2)) for d in (32, 64, 128, 256, 512)],
+    "depth of a transformer": [(depth, partial(transformer, 64, 64, depth)) for depth in (1, 2, 4, 8, 16)],
+}
+
+
 def run(threads: int, generator: torch.Generator, device: str) -> dict[str, Any]:
     """Every sweep's points, the share of the machine's best matmul that each reaches, and the slopes of the large half."""
     rate = matmul_rate(device)
-    axes = {"batch size N": 0, "width D = H": 1, "depth (hidden layers)": 2}
-    points = {
-        name: [measure(axes[name], n, sizes, generator, device) for n, sizes in sweep] for name, sweep in SWEEPS.items()
-    }
+    points = {name: [measure(x, make(generator), generator, device) for x, make in sweep] for name, sweep in SWEEPS.items()}
     points["parameters"] = [point._replace(x=point.parameters) for point in points["width D = H"]]
     slopes = {name: {side: slope(path, side) for side in ("explicit", "classic")} for name, path in points.items()}
     shares = {name: [point.flops / rate / point.explicit for point in path] for name, path in points.items()}
@@ -45,25 +82,19 @@ def run(threads: int, generator: torch.Generator, device: str) -> dict[str, Any]
     return {"threads": threads, "flops per second": rate, "points": plain, "slopes": slopes, "shares": shares}
 
 
-def measure(axis: int, samples: int, sizes: list[int], generator: torch.Generator, device: str) -> Point:
+def measure(x: int, network: Network, generator: torch.Generator, device: str) -> Point:
     """A step of explicit and of classic on one network, in turns."""
-    layer = fn.mlp(sizes)
-    params = layer.init(generator, dtype=torch.float32, device=device)
-    modules: list[nn.Module] = []
-    for before, after in zip(sizes[:-1], sizes[1:], strict=True):
-        modules += [nn.Linear(before, after), nn.Sigmoid()]
-    module = nn.Sequential(*modules[:-1]).to(device=device, dtype=torch.float32)
-    copy_params(params, module)
-    inputs = torch.randn(samples, sizes[0], generator=generator, dtype=torch.float32)
-    batch = (inputs.to(device), torch.zeros(samples, dtype=torch.int64, device=device))
-    step_fn = fn.explicit(fn.supervised(layer, fn.softmax_cross_entropy()))
+    params = network.layer.init(generator, dtype=torch.float32, device=device)
+    module = modules.copied(params, network.module.to(device=device, dtype=torch.float32))
+    batch = tuple(leaf.to(device) for leaf in network.batch)
+    step_fn = fn.explicit(fn.supervised(network.layer, fn.softmax_cross_entropy()))
     sides = {
         "explicit": partial(next, fn.train(step_fn, fn.sgd(LR), params, repeat(batch))),
-        "classic": partial(classic_step(module, nn.CrossEntropyLoss(), LR), batch),
+        "classic": classic(module, batch, LR),
     }
     timing = interleaved(sides, rounds=5, slice_seconds=0.01, device=device)
-    x, parameters = (samples, sizes[0], len(sizes) - 2)[axis], sum(leaf.numel() for leaf in fn.tree.leaves(params))
-    return Point(x, parameters, products(params, samples), timing.seconds("explicit"), timing.seconds("classic"))
+    parameters = sum(leaf.numel() for leaf in fn.tree.leaves(params))
+    return Point(x, parameters, network.flops(params), timing.seconds("explicit"), timing.seconds("classic"))
 
 
 def matmul_rate(device: str) -> float:
@@ -84,7 +115,7 @@ def slope(path: list[Point], side: str) -> float:
 
 def draw(growth: dict[str, Any]) -> tuple[Any, str]:
     """Time per step on logarithmic axes, the matmul bound under it, the slopes in the legend."""
-    drawing, axes = figure(len(growth["points"]), height=3.6)
+    drawing, axes = figure(len(growth["points"]), rows=2, height=7.2)
     for axis, (name, path) in zip(axes, growth["points"].items(), strict=True):
         x = [point["x"] for point in path]
         for side, color, dash in (("classic", COLORS[5], "-"), ("explicit", COLORS[1], "--")):

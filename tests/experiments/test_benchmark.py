@@ -120,10 +120,14 @@ def test_the_slope_of_a_power_law_is_its_exponent():
 
 
 def test_a_point_of_growth_counts_its_products():
-    point = growth.measure(1, 8, [4, 3, 2], generator(), "cpu")
+    point = growth.measure(4, growth.mlp(8, [4, 3, 2], generator()), generator(), "cpu")
     assert point.x == 4 and point.parameters == 4 * 3 + 3 + 3 * 2 + 2
     assert point.flops == 2 * 8 * (2 * 12 + 3 * 6)
     assert point.explicit > 0 and point.classic > 0
+    tokens, features, depth = 6, 8, 2
+    point = growth.measure(tokens, growth.transformer(tokens, features, depth, generator()), generator(), "cpu")
+    matrices = depth * 12 * features**2 + growth.VOCABULARY * features
+    assert point.flops == 6 * tokens * matrices + 6 * depth * tokens**2 * features
 
 
 def test_the_table_says_what_is_reached():
@@ -147,7 +151,11 @@ def test_the_figures_have_their_axes():
     figure, _ = presentation.draw([ROW, ROW._replace(threads=2, target=None)])
     assert "ours / peer" in figure.axes[0].get_xlabel()
     point = growth.Point(1, 2, 3, 4e-6, 5e-6)._asdict()
-    found = {"points": {"width": [point] * 2}, "slopes": {"width": {"explicit": 1.0, "classic": 1.0}}, "threads": 1}
+    found = {
+        "points": {"width": [point] * 2, "depth": [point] * 2},
+        "slopes": dict.fromkeys(("width", "depth"), {"explicit": 1.0, "classic": 1.0}),
+        "threads": 1,
+    }
     figure, _ = growth.draw(found | {"flops per second": 1e9})
     assert figure.axes[0].get_xlabel() == "width" and "µs" in figure.axes[0].get_ylabel()
 
