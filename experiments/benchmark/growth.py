@@ -49,7 +49,7 @@ def mlp(samples: int, sizes: list[int], generator: torch.Generator) -> Network:
 
 
 def transformer(tokens: int, features: int, depth: int, generator: torch.Generator) -> Network:
-    """A transformer on a text of random tokens; each of its matrices meets every token three times, as do keys and values."""
+    """A transformer on a text of random tokens; its matrices meet every token three times, and so do keys and values."""
     sizes = (VOCABULARY, tokens, features, HEADS, depth)
     batch = tuple(torch.randint(VOCABULARY, (1, tokens), generator=generator) for _ in range(2))
 

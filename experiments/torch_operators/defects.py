@@ -48,6 +48,17 @@ def _as_strided_scatter() -> tuple[Tensor, Tensor]:
     return gradient, (f(x + 1) - f(x - 1)) / 2
 
 
+def _cosine_similarity() -> tuple[Tensor, Tensor]:
+    y, v = torch.tensor([3.0, 4.0]).double(), torch.tensor([1.0, 0.0]).double()
+
+    def f(x: Tensor) -> Tensor:
+        return nn.functional.cosine_similarity(x, y, dim=0, eps=1.0)
+
+    x = torch.tensor([0.1, 0.2]).double()  # shorter than eps: <x, y> / (eps |y|), which is linear in x
+    (gradient,) = torch.func.vjp(f, x)[1](torch.ones(()).double())
+    return gradient @ v, (f(x + 0.1 * v) - f(x - 0.1 * v)) / 0.2
+
+
 def _scatter_reduce() -> tuple[Tensor, Tensor]:
     index, src = torch.tensor([0]), torch.tensor([5.0])
 
@@ -97,6 +108,12 @@ DEFECTS = (
         "backward",
         "the gradient of what is written into goes where it was overwritten, and is 0 where it was kept",
         _as_strided_scatter,
+    ),
+    Defect(
+        ("nn.functional.cosine_similarity",),
+        "backward",
+        "where a vector is shorter than eps the gradient is that of a division by its length, not by eps",
+        _cosine_similarity,
     ),
     Defect(("scatter_reduce.prod",), "forward mode", "the tangent is 0", _scatter_reduce),
     Defect(("triangular_solve",), "forward mode", "a tangent in the triangle that is not read counts", _triangular_solve),

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from experiments.torch_operators.cases import Case
+from experiments.torch_operators.structures import distinct, structures, symmetric
 from experiments.torch_operators.witnesses import Scene, Testimony, copies
 
 FAR = 1e-6  # a distance between witnesses, relative and beyond all doubt, that is a disagreement
@@ -135,22 +136,6 @@ def structured(scene: Scene, i: int) -> Iterator[tuple[str, Scene, Callable[[Ten
                 yield f"stands for a symmetric matrix by its {name} triangle", there, symmetric
 
 
-def structures(x: Tensor) -> Iterator[tuple[str, Callable[[Tensor], Tensor]]]:
-    """The structures that a tensor has, by name, each with the projection of directions onto those that keep it."""
-    if x.ndim > 1 and x.shape[-1] == x.shape[-2] > 1:
-        for name, onto in (("symmetric", symmetric), ("lower triangular", torch.tril), ("upper triangular", torch.triu)):
-            if torch.allclose(x, onto(x), rtol=1e-12):
-                yield name, onto
-    for dim in range(x.ndim):
-        if x.logsumexp(dim).abs().max() < 1e-9:
-            yield "normalised log-probabilities", lambda v, dim=dim: v - (x.exp() * v).sum(dim, keepdim=True)
-
-
-def symmetric(v: Tensor) -> Tensor:
-    """The symmetric part of matrices."""
-    return (v + v.mT) / 2
-
-
 def collision(scene: Scene, watch: Watch, wrong: list[Testimony], objects: list[str]) -> str:
     """Whether indices repeat, and with others that do not the backward is right."""
     bound = scene.case.bound
@@ -165,16 +150,6 @@ def collision(scene: Scene, watch: Watch, wrong: list[Testimony], objects: list[
             except (RuntimeError, IndexError):
                 continue
     return ""
-
-
-def distinct(index: Tensor) -> Iterator[Tensor]:
-    """Indices of the same shape that count up: over its last 1, 2, ... axes together, then along one axis alone."""
-    for axes in range(1, index.ndim + 1):
-        last = index.shape[index.ndim - axes :]
-        yield torch.arange(math.prod(last), dtype=index.dtype).reshape(last).expand(index.shape).contiguous()
-    for axis, size in enumerate(index.shape[:-1]):
-        counting = torch.arange(size, dtype=index.dtype).reshape(-1, *[1] * (index.ndim - 1 - axis))
-        yield counting.expand(index.shape).contiguous()
 
 
 def kink(scene: Scene, watch: Watch, wrong: list[Testimony], objects: list[str]) -> str:
@@ -273,6 +248,19 @@ def vmap(scene: Scene, watch: Watch, found: list[Testimony], objects: list[str])
     return ""
 
 
+def elsewhere(scene: Scene, watch: Watch, found: list[Testimony], objects: list[str]) -> str:
+    """Whether the backward is wrong at a thousandth or a thousand times an input, where the check objects to no more."""
+    inputs = scene.case.inputs
+    moved = ((i, factor) for i in range(len(inputs)) for factor in (1e-3, 1e3) if objects == ["elsewhere"])
+    for i, factor in moved:
+        there = Scene(scene.case._replace(inputs=(*inputs[:i], factor * inputs[i], *inputs[i + 1 :])), scene.u)
+        wrong = [t for t in there.testify() if not t.backward_off <= FAR]
+        evidence = wrong and backward(there, watch, wrong, objects)
+        if evidence:
+            return f"with input {i} times {factor:g}, {evidence}"
+    return ""
+
+
 def agree(found: list[Testimony]) -> bool:
     """Whether the backward is where the differences are."""
     return all(t.backward_off <= FAR and math.isfinite(t.differences.value) for t in found)
@@ -294,4 +282,5 @@ RIGHT: dict[str, Test] = {
     "forward mode": forward_mode,
     "vmap": vmap,
     "rounding": rounding,
+    "backward": elsewhere,
 }

@@ -13,8 +13,9 @@ from experiments.core.options import BadOption
 from experiments.torch_operators import TorchOperators
 from experiments.torch_operators.cases import Case, Unfit, joined
 from experiments.torch_operators.defects import DEFECTS
-from experiments.torch_operators.explain import KINDS, distinct, explain, structures
+from experiments.torch_operators.explain import KINDS, explain
 from experiments.torch_operators.presentation import draw, objections, observations
+from experiments.torch_operators.structures import distinct, structures
 from experiments.torch_operators.witnesses import Scene
 
 # A few operators of the database, for the rest see below; the first is right.
@@ -201,3 +202,11 @@ def test_what_is_not_explained_and_what_fails_is_said():
     rows = objections(found).rows
     assert [row[0] for row in rows] == ["b", "c", "d"] and [row[-1] for row in rows] == ["no", "yes", "no"]
     assert draw(found)[0].axes and KINDS.keys() >= {"unexplained", "backward"}
+
+
+def test_what_is_wrong_at_another_point_alone_is_explained_there():
+    x, y = torch.tensor([300.0, -400.0], dtype=torch.float64), torch.tensor([3.0, 4.0], dtype=torch.float64)
+    one = case(lambda x: torch.nn.functional.cosine_similarity(x, y, dim=0, eps=1.0), x)
+    found = explain(one, ["elsewhere"])
+    assert found.kind == "backward" and "with input 0 times 0.001" in found.evidence
+    assert explain(one, ["inputs[0]"]).kind == "unexplained"
