@@ -102,7 +102,9 @@ def examine(subject: Subject, tolerance: float, seed: int, nondeterminism: float
     point = params, subject.batch
     # Somewhere else first: nothing of it must come back below.
     attempt(claimed.value_and_grad, rounded(params, LIMITS.elsewhere), copied(subject.batch))
-    result, hands_off = untouched(claimed.value_and_grad, *point, names=(subject.root, "batch"))
+    result, hands_off = untouched(
+        claimed.value_and_grad, *point, paths=[*subject.paths, *tree.paths(subject.batch, "batch")]
+    )
     value, g = gradient_leaves("step_fn", result, params)
     again = gradient_leaves("step_fn", claimed.value_and_grad(*copied(point)), params)
     surface = Surface(subject)

@@ -104,7 +104,7 @@ def scaled(e: Evidence) -> Iterator[Said]:
     for n in [n for n in e.counts if n > 2 and (near(n) or near(1 / n))]:
         if e.g.ndim == 1 and e.alone and c > 0:
             what = "summed where they must be averaged" if near(n) else "averaged where they must be summed"
-            yield Cause.BIAS_REDUCTION, f"{told}, with N = {n}: the samples are {what} in this leaf"
+            yield Cause.BIAS_REDUCTION, f"{told}, with N = {n}: the {e.each}s are {what} in this leaf"
         what = "a sum in place of a mean" if near(n) else "a mean in place of a sum, or twice"
         yield Cause.FACTOR_N, f"{told}, with N = {n}: {what}"
     yield from named_factor(e)
@@ -133,7 +133,7 @@ def _lines(e: Evidence) -> Iterator[tuple[Said, bool]]:
     for axis, (name, cause) in enumerate((("row", Cause.SINGLE_ROW), ("column", Cause.SINGLE_COLUMN))):
         if e.g.ndim == 2 and e.g.shape[axis] > 1 and len(index) > 1 and (index[:, axis] == first[axis]).all():
             line = e.g.select(axis, first[axis]), e.r.select(axis, first[axis])
-            own = Evidence(*line, e.allowed, e.counts)
+            own = Evidence(*line, e.allowed, e.counts, e.each)
             inside, told = diagnose(own, HYPOTHESES)
             explained = bool(inside) or own.fits(own.factor * own.r)
             yield (cause, f"only {name} {first[axis]} is wrong: there {told}"), explained
@@ -170,7 +170,7 @@ def unsummed(e: Evidence) -> Iterator[Said]:
         return
     shapes = f"its shape is {tuple(e.g.shape)} in place of {tuple(e.r.shape)}"
     if e.g.shape[1:] == e.r.shape and torch.allclose(e.g.sum(0), e.r, rtol=1e-5):
-        yield Cause.BIAS_REDUCTION, f"{shapes}: it is not summed over the samples"
+        yield Cause.BIAS_REDUCTION, f"{shapes}: it is not summed over the {e.each}s"
     elif e.r.ndim == 2 and e.g.shape == e.r.mT.shape:
         yield Cause.TRANSPOSED, f"{shapes}: it is transposed"
     else:

@@ -20,14 +20,16 @@ class Evidence:
     """A gradient g of a leaf that is wrong, what it should be, and what else is known, all in float64.
 
     `samples` are both for every sample, with a leading N, and `predictions()` what known mistakes elsewhere in the network
-    would make of this leaf: (cause, sentence, prediction). `counts` are what N may be, `alone` says that all other leaves
-    are right, `name` how an entry is written, and `formula` what the rule is of, where that can be read.
+    would make of this leaf: (cause, sentence, prediction). `counts` are what N may be, `each` what one of N is called,
+    `alone` says that all other leaves are right, `name` how an entry is written, and `formula` what the rule is of, where
+    that can be read.
     """
 
     g: Tensor
     r: Tensor
     allowed: float
     counts: tuple[int, ...] = (1,)
+    each: str = "sample"
     alone: bool = False
     samples: tuple[Tensor, Tensor] | None = None
     predictions: Callable[[], list[tuple[Cause, str, Tensor]]] = list

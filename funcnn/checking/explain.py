@@ -46,7 +46,7 @@ def explain(
     for case in wrong:
         position = case.position
         own = samples[position] if samples and len(samples[position][0]) in counts else None
-        evidence = Evidence(case.g, case.right, case.allowed, counts, len(wrong) == 1, own)
+        evidence = Evidence(case.g, case.right, case.allowed, counts, surface.subject.each, len(wrong) == 1, own)
         if not case.large:
             formula = surface.subject.formula(surface, position)
             evidence = replace(evidence, predictions=partial(_of_leaf, predicted, position), formula=formula)
@@ -63,7 +63,9 @@ def explain(
         return findings, None, []
     matrix = errors(samples)
     limit = max([10 * finding.allowed for finding in findings] + [PLAIN] * surface.by_differences)
-    remark = _which_samples(matrix.amax(1) > limit, max(finding.error for finding in findings) > 10 * limit, counts[0])
+    remark = _which_samples(
+        matrix.amax(1) > limit, max(finding.error for finding in findings) > 10 * limit, counts[0], surface.subject.each
+    )
     return findings, matrix, remark
 
 
@@ -98,11 +100,11 @@ def _gradient(loss: Callable[..., Any], surface: Surface, forward: Forward) -> l
     return tree.leaves(func_grad(objective)(surface.params, surface.batch)[1])
 
 
-def _which_samples(wrong: Tensor, plain: bool, count: int) -> list[str]:
+def _which_samples(wrong: Tensor, plain: bool, count: int, each: str) -> list[str]:
     index, looked_at = wrong.nonzero()[:, 0].tolist(), len(wrong)
     if not index:
-        alone = "Each sample by itself has the right gradient: the mistake is in how samples are put together."
+        alone = f"Each {each} by itself has the right gradient: the mistake is in how {each}s are put together."
         return [alone] if plain and looked_at == count > 1 else []
-    among = f"{len(index)} of {count} samples" if looked_at == count else f"{len(index)} of the first {looked_at} samples"
+    among = f"{len(index)} of {count} {each}s" if looked_at == count else f"{len(index)} of the first {looked_at} {each}s"
     listed = ", ".join(map(str, index[:SHOWN])) + (", ..." if len(index) > SHOWN else "")
     return [f"{among} disagree" + ("." if len(index) == looked_at else f": {listed}.")]

@@ -108,7 +108,8 @@ def _ruled(forward: Callable[..., Any], backward: Callable[..., Any], inputs: tu
 
     def hands_off(operands: Operands, u: list[Tensor]) -> Finding:
         y, residuals = both(operands)
-        return untouched(lambda residuals, *u: rule(residuals, y, u), residuals, *u, names=("residuals", *_cotangents(u)))[1]
+        paths = [*tree.paths(residuals, "residuals"), *_cotangents(u)]
+        return untouched(lambda residuals, *u: rule(residuals, y, u), residuals, *u, paths=paths)[1]
 
     return Rule(
         lambda operands: [leaf for leaf in tree.leaves(both(operands)[0]) if floats(leaf)],
@@ -186,7 +187,7 @@ def _taped(function: Callable[..., Any], inputs: tuple[Tree, ...]) -> Rule:
         with torch.inference_mode(False), torch.enable_grad():
             y, own = run(operands, None, tuple)
             before = copied([leaf if leaf is None else leaf.detach() for leaf in own])
-            finding = untouched(lambda *u: pulled(y, own, u, keep=True), *u, names=_cotangents(u))[1]
+            finding = untouched(lambda *u: pulled(y, own, u, keep=True), *u, paths=_cotangents(u))[1]
         if finding.verdict == "ok" and not same_bits(before, [leaf if leaf is None else leaf.detach() for leaf in own]):
             sentence = "the backward writes into the inputs: who passed them in has other numbers now"
             return Finding("wrong", math.inf, cause=Cause.MUTATION, diagnosis=sentence)

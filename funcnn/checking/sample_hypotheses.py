@@ -20,7 +20,10 @@ def weighted_samples(e: Evidence) -> Iterator[Said]:
         wrong = ((weights - 1).abs() > 1e-3) & (squares > 0)
         listed, share = ", ".join(map(str, wrong.nonzero()[:8, 0].tolist())), weights[wrong]
         if len(share):
-            yield Cause.NONE, f"samples {listed} count {share.min():.3g} to {share.max():.3g} times, where each counts once"
+            yield (
+                Cause.NONE,
+                f"{e.each}s {listed} count {share.min():.3g} to {share.max():.3g} times, where each counts once",
+            )
 
 
 def one_sample(e: Evidence) -> Iterator[Said]:
@@ -30,4 +33,4 @@ def one_sample(e: Evidence) -> Iterator[Said]:
     for n, r in enumerate(e.samples[1]):
         if r.any() and e.fits(Evidence(e.g, r, e.allowed).factor * r):
             cause = Cause.BIAS_REDUCTION if e.g.ndim == 1 else Cause.NONE
-            yield cause, f"it is that of sample {n} alone: the others are left out, not summed"
+            yield cause, f"it is that of {e.each} {n} alone: the others are left out, not summed"

@@ -31,7 +31,8 @@ class Subject(NamedTuple):
     """A provider, the reference (None: differences), the point, and what a diagnosis may use.
 
     paths        how the leaves of the parameters are written
-    counts       what N may be in a hypothesis
+    counts       what N may be in a hypothesis, and
+    each         what one of N is called
     rows         the summands of the value, if the samples of the batch are not
     predictions  surface -> the gradients that known mistakes would give
     formula      (surface, position) -> what the rule is of, for a leaf
@@ -54,6 +55,12 @@ class Subject(NamedTuple):
     hypotheses: Sequence[Hypothesis]
     root: str = "params"
     follows: StepFn | None = None
+    each: str = "sample"
+
+    @property
+    def arguments(self) -> str:
+        """What the function is called with, as it is written."""
+        return "*inputs" if self.root == "inputs" else "params, batch"
 
 
 def provider(place: str, step_fn: Any) -> StepFn:

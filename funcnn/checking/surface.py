@@ -92,7 +92,7 @@ class Surface:
             raise
         except (RuntimeError, ValueError, TypeError) as error:
             needs = "a function that runs in float64, where it is compared, or another reference"
-            raise InputError("reference(params, batch)", str(error).splitlines()[0], needs) from error
+            raise InputError(f"reference({self.subject.arguments})", str(error).splitlines()[0], needs) from error
 
     def moved(self, dtype: torch.dtype) -> Tensor:
         """The value where every operand is rounded to this dtype anew, or that at the point if there is none."""

@@ -5,7 +5,7 @@ something else, or of something that changes, has no error to speak of.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -62,18 +62,14 @@ def _with_strides(x: Tensor) -> Tensor:
     return x.as_strided((span,), (1,)).clone().as_strided(x.shape, x.stride())
 
 
-def untouched(call: Callable[..., Any], *arguments: Tree, names: tuple[str, ...]) -> tuple[Any, Finding]:
-    """What the call returns for copies of the arguments, and whether these are then what they were."""
+def untouched(call: Callable[..., Any], *arguments: Tree, paths: Sequence[str]) -> tuple[Any, Finding]:
+    """What the call returns for copies of the arguments, whose leaves have these paths, and whether it writes into them."""
     handed = copied(arguments)
     result = call(*handed)
     if same_bits(handed, arguments):
         return result, Finding("ok", 0.0)
-    changed = [
-        path
-        for name, before, after in zip(names, arguments, handed, strict=True)
-        for path, x, y in zip(tree.paths(before, name), tree.leaves(before), tree.leaves(after), strict=True)
-        if not same_bits(x, y)
-    ]
+    leaves = zip(paths, tree.leaves(arguments), tree.leaves(handed), strict=True)
+    changed = [path for path, x, y in leaves if not same_bits(x, y)]
     sentence = f"the call writes into {', '.join(changed)}: who passed it in has other numbers now"
     return result, Finding("wrong", math.inf, cause=Cause.MUTATION, diagnosis=sentence)
 

@@ -200,6 +200,7 @@ def _subject(asked: Asked, contraction: Contraction, counts: tuple[int, ...]) ->
         asked.hypotheses,
         "inputs",
         known,
+        "row",
     )
 
 

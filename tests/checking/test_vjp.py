@@ -220,7 +220,7 @@ def test_the_rows_that_disagree_are_counted_among_those_of_y(rows):
         return torch.zeros_like(x).index_add(0, index, dy)
 
     report = fn.check_vjp(lambda x: (x[index], x), (x,), backward=backward)
-    assert report.samples.shape[0] == rows and f"1 of {rows} samples disagree: 1." in str(report)
+    assert report.samples.shape[0] == rows and f"1 of {rows} rows disagree: 1." in str(report)
 
 
 def test_no_gradient_for_an_input_that_moves_y_is_wrong_but_for_constants():

@@ -89,7 +89,7 @@ def _constants(r: Reading) -> Iterator[tuple[str, list[Tensor]]]:
             others += [
                 (f"{name} is shifted by {k} along axis {axis}", value.roll(k, axis)) for axis in (-1,) for k in (1, -1)
             ]
-            others += [(f"{name} is that of the first sample for all", value[:1].expand(value.shape))] * (len(value) > 1)
+            others += [(f"{name} is that of the first row for all", value[:1].expand(value.shape))] * (len(value) > 1)
         for sentence, other in others:
             if not torch.equal(other, value):
                 yield sentence, _put(r.tape.values, index, other)
