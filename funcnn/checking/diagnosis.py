@@ -10,12 +10,13 @@ A name must hold `beside` the point as well, or it is one mistake among several 
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from inspect import unwrap
 
 import torch
 
 from ..causes import Cause, Own
 from ..report import worst_index
-from .evidence import Evidence, Hypothesis, Said
+from .evidence import Evidence, Hypothesis, Said, careful
 from .hypotheses.conditions import under_conditions
 from .hypotheses.factors import exchanged, named_factor
 from .hypotheses.known import known, nearest
@@ -54,7 +55,7 @@ def diagnose(
 
 def _holds(hypothesis: Hypothesis, cause: str, sentence: str, there: Sequence[Evidence]) -> bool:
     """Whether a hypothesis says the same at other points, unless the gradient is right there or it cannot be asked."""
-    if hypothesis in HERE:
+    if unwrap(hypothesis) in map(unwrap, HERE):
         return True
     if cause in LINES and there and all(e.right for e in there):
         return False  # the place is not what makes it wrong
@@ -194,7 +195,7 @@ HERE: tuple[Hypothesis, ...] = (
     one_sample,
     weighted_samples,
 )  # known at the point alone
-HYPOTHESES: tuple[Hypothesis, ...] = (
+_IN_ORDER: tuple[Hypothesis, ...] = (
     unsummed,
     not_finite,
     zero,
@@ -211,3 +212,4 @@ HYPOTHESES: tuple[Hypothesis, ...] = (
     *PLACING,
     weighted_samples,
 )
+HYPOTHESES = tuple(map(careful, _IN_ORDER))

@@ -1,7 +1,10 @@
 """What a diagnosis has to go by: a wrong gradient, the right one, and whatever else is known of them."""
 
+import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import wraps
 from typing import TypeAlias
 
 import torch
@@ -55,3 +58,22 @@ class Evidence:
 
 
 Hypothesis: TypeAlias = Callable[[Evidence], Iterator[tuple[str, str]]]  # ours say what is Said, others' a name of their own
+
+
+def careful(hypothesis: Hypothesis) -> Hypothesis:
+    """The same hypothesis, silent where an operation refuses what it is tried on, such as a matrix without an inverse."""
+
+    @wraps(hypothesis)
+    def told(e: Evidence) -> Iterator[tuple[str, str]]:
+        found = hypothesis(e)
+        while (said := _next(found)) is not None:
+            yield said
+
+    return told
+
+
+def _next(found: Iterator[tuple[str, str]]) -> tuple[str, str] | None:
+    with suppress(RuntimeError, ValueError, TypeError, IndexError, NotImplementedError), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own, of what an operation is tried on
+        return next(found, None)
+    return None

@@ -1,4 +1,5 @@
 from functools import partial
+from inspect import unwrap
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from funcnn.checking import diagnosis
 from funcnn.checking.directions import miss_probability
-from funcnn.checking.evidence import Evidence
+from funcnn.checking.evidence import Evidence, careful
 
 diagnose = partial(diagnosis.diagnose, hypotheses=diagnosis.HYPOTHESES)
 N, R, B = 8, normal(4, 4), normal(5)
@@ -85,3 +86,12 @@ def test_what_8_probes_pass_is_right_beyond_doubt():
     # An error of c times the threshold gives a mean square of 8 probes below it with probability P(chi^2_8 < 8 / c^2).
     missed = [torch.special.gammainc(torch.tensor(4.0), torch.tensor(4 / c**2)).item() for c in (10, 100)]
     assert missed[0] < 1.1e-7 and missed[1] < 1.1e-15
+
+
+def test_a_hypothesis_that_an_operation_refuses_says_nothing_more():
+    def refused(e):
+        yield "some name", "what it says first"
+        raise RuntimeError("no inverse")
+
+    assert list(careful(refused)(Evidence(torch.ones(3), torch.zeros(3), 1e-7))) == [("some name", "what it says first")]
+    assert all(unwrap(hypothesis) is not hypothesis for hypothesis in diagnosis.HYPOTHESES)
