@@ -13,7 +13,7 @@ None of them takes a difference of values, but where forward mode contradicts th
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -24,8 +24,9 @@ from .. import kernels
 from ..causes import Cause
 from ..providers.differences import CENTRAL, quotients
 from ..report import Finding, relative_error
-from .contraction import Contraction, Leaves, RaisedError, real, upcast
-from .surface import rounded, spreads
+from .contraction import Contraction, Leaves, RaisedError, norm, real, upcast
+from .piece import numbers
+from .surface import rounded
 from .thresholds import LIMITS
 from .trials import attempt, copied, quoted
 
@@ -38,7 +39,7 @@ LAYOUTS = ("transposed", "channels last", "sliced", "expanded")
 def attacks(contraction: Contraction, generator: torch.Generator, allowed: float) -> dict[str, Finding]:
     """Every trial of a rule whose gradient is right at this point, by name."""
     c, own = contraction, copied(contraction.own_pull())  # a copy, for it may be a buffer of the rule's own
-    scales, few = _scales(c, own), sum(x.numel() for x in c.params) > LIMITS.many
+    scales, few = c.scales, numbers(c.params) > LIMITS.many
     cotangents = [each for each in _cotangents(c.u, c.v, generator) if not few or each[0] in FEW]
     found = {name: _sums_up(c, name, u, parts, scales, allowed) for name, u, parts in cotangents}
     only_rounding = [scale if scale == math.inf else 0.0 for scale in scales]
@@ -64,22 +65,6 @@ def _dtype(c: Contraction, allowed: float) -> Finding:
             sentence = f"the gradient of {c.paths[i]} is {grad.dtype}, the input itself {leaf.dtype}"
             return Finding("wrong", math.inf, allowed, cause=Cause.DTYPE, diagnosis=sentence)
     return Finding("ok", 0.0, allowed)
-
-
-def _scales(c: Contraction, own: Leaves) -> list[float]:
-    """The size of each leaf's gradient for a cotangent of norm 1: what is smaller by rounding alone is no difference.
-
-    Infinite where the gradient itself is nothing but rounding.
-    """
-    size, few = _norm(c.u), sum(leaf.numel() for leaf in c.params) <= LIMITS.many
-    moved = spreads(lambda params, u: (None, c.pull(params, u)), c.params, c.u, few)
-    norms = [_norm([leaf]) for leaf in own]
-    only_rounding = [norm <= LIMITS.noise * spread for norm, spread in zip(norms, moved, strict=True)]
-    return [math.inf if none else norm / (size or 1.0) for norm, none in zip(norms, only_rounding, strict=True)]
-
-
-def _norm(xs: Sequence[Tensor | None]) -> float:
-    return math.sqrt(sum(x.abs().double().square().sum().item() for x in xs if x is not None))
 
 
 def _cotangents(
@@ -185,7 +170,7 @@ def _distance(found: Leaves, expected: Leaves, least: list[float]) -> float:
     """The largest |g - p| / max(|g|, |p|, least) of a leaf."""
     errors = [0.0]
     for x, y, size in zip(found, expected, least or [0.0] * len(found), strict=True):
-        error, own = relative_error(x.double(), y.double()), max(_norm([x]), _norm([y]))
+        error, own = relative_error(x.double(), y.double()), max(norm([x]), norm([y]))
         errors.append(error if error == math.inf or own >= size else error * own / size)
     return max(errors)
 
@@ -209,7 +194,7 @@ def _sums_up(
             expected = [total + factor * leaf for total, leaf in zip(expected, pull(copied(w)), strict=True)]
     except Exception as error:
         return refused(error, allowed, Cause.UNUSED_OUTPUT if name == "outputs alone" else cause)
-    size = _norm(u)
+    size = norm(u)
     distance = _distance(found, expected, [scale * size if size else 0.0 for scale in scales])
     if distance <= allowed:
         return Finding("ok", distance, allowed)
@@ -235,8 +220,8 @@ def adjoint(c: Contraction, value: Callable[[Leaves], Tensor], generator: torch.
     pulled = [leaf.double() for leaf in c.own_pull()]
     there = sum((real(upcast(u)) * one).sum().item() for u, one in zip(c.u, pushed, strict=True))
     back = sum((leaf * direction).sum().item() for leaf, direction in zip(pulled, v, strict=True))
-    size = max(abs(there), abs(back), _norm([*pulled]))
-    distance = abs(there - back) / size if size and math.inf not in _scales(c, c.own_pull()) else 0.0
+    size = max(abs(there), abs(back), norm([*pulled]))
+    distance = abs(there - back) / size if size and math.inf not in c.scales else 0.0
     if distance <= allowed:
         return Finding("ok", distance, allowed)
 
@@ -269,7 +254,7 @@ def second_derivative(c: Contraction, generator: torch.Generator) -> Finding:
         return sum((g * d).sum().item() for g, d in zip(there, v, strict=True))
 
     slope = (along(LIMITS.step) - along(-LIMITS.step)) / (2 * LIMITS.step)
-    error = abs(own - slope) / max(abs(own), abs(slope), _norm([*c.own_pull()]), 1e-300)
+    error = abs(own - slope) / max(abs(own), abs(slope), norm([*c.own_pull()]), 1e-300)
     if error <= LIMITS.seen * 10:
         return Finding("ok", error)
     sentence = f"the derivative of the backward by torch is {own:.6g} where it should be {slope:.6g}: once_differentiable"

@@ -4,6 +4,7 @@ For a fixed u the pullback is the gradient of <u, f(x)>, so all of `check` appli
 A complex number counts as its two real ones, with <u, y> = Re u Re y + Im u Im y, as torch's gradients do.
 """
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -15,8 +16,11 @@ from .. import kernels, tree
 from ..errors import InputError, describe
 from ..types import StepFn, Tree
 from .formula import Formula, Swap
+from .piece import numbers
 from .rules import Gradients, Rule, floats
 from .subject import Rows
+from .surface import spreads
+from .thresholds import LIMITS
 from .trials import attempt, copied, quoted
 
 Leaves = list[Tensor]
@@ -25,6 +29,11 @@ Leaves = list[Tensor]
 def real(x: Tensor) -> Tensor:
     """The two real numbers of each complex one."""
     return torch.view_as_real(x.resolve_conj()) if x.is_complex() else x
+
+
+def norm(xs: Sequence[Tensor | None]) -> float:
+    """The Euclidean norm of all numbers together."""
+    return math.sqrt(sum(x.abs().double().square().sum().item() for x in xs if x is not None))
 
 
 class RaisedError(RuntimeError):
@@ -126,6 +135,17 @@ class Contraction:
     def own_pull(self, **how: Any) -> Leaves:
         """J^T u at the point itself."""
         return self.pull(copied(self.params), copied(self.u), **how)
+
+    @cached_property
+    def scales(self) -> list[float]:
+        """The size of each leaf's gradient for a cotangent of norm 1: what is smaller by rounding alone is no difference.
+
+        Infinite where the gradient itself is nothing but rounding.
+        """
+        size, norms = norm(self.u) or 1.0, [norm([leaf]) for leaf in self.own_pull()]
+        few = numbers(self.params) <= LIMITS.many
+        moved = spreads(lambda params, u: (None, self.pull(params, u)), self.params, self.u, few)
+        return [math.inf if own <= LIMITS.noise * spread else own / size for own, spread in zip(norms, moved, strict=True)]
 
     @cached_property
     def step_fn(self) -> StepFn:
