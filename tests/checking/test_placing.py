@@ -99,13 +99,6 @@ MISTAKES = {
         "shifted",
         "shifted on by one along axis 1, 0 coming in",
     ),
-    "tile for repeat": (
-        lambda x: x.repeat_interleave(3, 1),
-        lambda x, u: u.unflatten(1, (3, 6)).sum(1),
-        (X,),
-        "permuted",
-        "tile and repeat_interleave",
-    ),
     "to the first": (
         lambda x: x.mean(0),
         lambda x, u: torch.cat([u[None], 0 * x[1:]]),

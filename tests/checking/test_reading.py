@@ -139,11 +139,15 @@ PLANTED = {
     ),
     "u is reversed": (
         *(lambda x: x.softmax(-1), (X,), lambda x, u: softmax_rule(x, u.flip(1))),
-        "the cotangent is reversed along axis 1",
+        "the cotangent is not as it was handed in: in reverse order along axis 1",
+    ),
+    "tile for repeat": (
+        *(lambda x: x.repeat_interleave(3, 1), (X,), lambda x, u: u.unflatten(1, (3, x.shape[1])).sum(1)),
+        "tile and repeat_interleave",
     ),
     "the last row of u is left out": (
         *(lambda x: x.softmax(0), (X,), lambda x, u: softmax_rule(x.T, torch.cat([u[:-1], 0 * u[-1:]]).T).T),
-        "the cotangent is without its last entries along axis 0",
+        "the cotangent is not as it was handed in: without its last entries along axis 0",
     ),
     "bfloat16": (
         *(lambda x: x.softmax(-1), (X,), rounded(softmax_rule, torch.bfloat16)),

@@ -35,6 +35,8 @@ def moves(shape: torch.Size) -> Iterator[Move]:
         yield from _exchanged(shape, a, b)
     for axis in axes:
         yield from _spread(axis, shape[axis])
+    for axis in axes:
+        yield from _border(axis, shape[axis])
 
 
 def _along(axis: int, n: int) -> Iterator[Move]:
@@ -85,8 +87,23 @@ def _spread(axis: int, n: int) -> Iterator[Move]:
     yield Move(f"its mean over axis {axis} in place of every one", lambda x: _total(x, axis) / n, Cause.BROADCAST)
 
 
+def _border(axis: int, n: int) -> Iterator[Move]:
+    for start, name in ((0, "last"), (1, "first")):
+        words = f"without its {name} entries along axis {axis}, 0 in their place: the border is left out"
+        yield Move(words, partial(_within, axis=axis, start=start, length=n - 1), Cause.SLAB)
+    for start, name in ((0, "first"), (n - 1, "last")) if n > 2 else ():
+        words = f"its {name} {'entries' if axis else 'row'} along axis {axis} alone, and 0 elsewhere"
+        yield Move(words, partial(_within, axis=axis, start=start, length=1), Cause.SLAB)
+
+
 def _one(x: Tensor, axis: int, k: int) -> Tensor:
     return x.narrow(axis, k, 1).expand_as(x)
+
+
+def _within(x: Tensor, axis: int, start: int, length: int) -> Tensor:
+    only = torch.zeros_like(x)
+    only.narrow(axis, start, length).copy_(x.narrow(axis, start, length))
+    return only
 
 
 def _total(x: Tensor, axis: int) -> Tensor:

@@ -13,7 +13,7 @@ from ..recorded import Recorded
 from .known import LARGE, Guess, known, told
 from .moves import Move, moves
 
-MANY, TRIES = 60, 16  # pullbacks at the point, and points elsewhere, that are computed
+TRIES = 16  # points elsewhere at which pullbacks are computed
 
 
 def rearranged(e: Evidence) -> Iterator[Said]:
@@ -58,16 +58,6 @@ def _scattered(r: Tensor) -> Iterator[Guess]:
             for i, value in zip(index.tolist(), values, strict=True):
                 lines[(i[a], slice(None), *(i[axis] for axis in rest))] = value
             yield Guess(Cause.AXIS, f"{words}, and everywhere along the other: broadcast", lines.movedim((0, 1), (b, a)))
-
-
-def upstream_moved(e: Evidence) -> Iterator[Said]:
-    """What the right pullback makes of a moved cotangent."""
-    at = known(e)
-    if e.formula is None or at.recorded is None or not e.formula.u[0].ndim:
-        return
-    u = e.formula.u[0]
-    few = [move for move, _ in zip(moves(u.shape), range(MANY), strict=False)]
-    yield from told(e, (Guess(m.cause, f"it is what the cotangent gives {m.words}", at.pull(m.to(u))) for m in few))
 
 
 def slopes_moved(e: Evidence) -> Iterator[Said]:

@@ -3,7 +3,7 @@
 from ..evidence import Hypothesis
 from .conditions import branched, masked
 from .factors import copied, reshaped_values, symmetric
-from .places import inputs_moved, inputs_replaced, other_way, placed, slopes_moved, upstream_moved
+from .places import inputs_moved, inputs_replaced, other_way, placed, slopes_moved
 from .spans import scaled_lines, spanned
 from .sums import cross_terms, overwritten, weighted_entries
 
@@ -19,7 +19,6 @@ PLACING: tuple[Hypothesis, ...] = (
     slopes_moved,
     cross_terms,
     overwritten,
-    upstream_moved,
     other_way,
     inputs_moved,
     inputs_replaced,
