@@ -36,7 +36,12 @@ class InputError(ValueError):
 
     def inside(self, index: int) -> "InputError":
         """The same error seen from a container: `params['w']` of its layer 0 is `params[0]['w']`."""
-        return InputError(self.place.replace("params", f"params[{index}]", 1), self.got, self.needs)
+        return self.renamed("params", f"params[{index}]")
+
+    def renamed(self, old: str, new: str) -> "InputError":
+        """The same error where what it calls old is called new, in its place and in the place that it compares with."""
+        needs = self.needs.replace(f"as {old}", f"as {new}", 1)
+        return InputError(self.place.replace(old, new, 1), self.got, needs)
 
 
 def describe(x: object) -> str:

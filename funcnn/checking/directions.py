@@ -56,16 +56,18 @@ def unseen(case: Case) -> Case | None:
     """A gradient of 0 that larger steps than differences take show to be wrong; None where they see nothing either.
 
     A slope of less than a rounding of the value in each small step is no slope to them, so that a leaf that was forgotten
-    would pass for one that does not matter. What no step would show is torch's to say.
+    would pass for one that does not matter. What no step would show is torch's to say, where that is not rounding itself.
     """
     z = torch.randn(case.g.shape, generator=case.generator, dtype=torch.float64).to(case.g)
     slope, uncertainty, _ = derivative(case.surface.along(case.position, z), 1 / z.abs().max().item())
     if abs(slope) > LIMITS.sure * uncertainty:
         return case.against(z * (slope / z.square().sum())).settle("wrong", 1.0)
-    found = case.surface.plain_gradients
-    if found is None or not LIMITS.sure * uncertainty >= (found[case.position] * z).sum().abs() > 0:
+    if case.surface.plain_gradients is None:
         return None
-    return case.against(found[case.position]).settle("wrong", 1.0)
+    own, noise = case.surface.plain_gradients[case.position], LIMITS.noise * case.surface.spreads[case.position]
+    if own.norm() <= noise or not LIMITS.sure * uncertainty >= (own * z).sum().abs() > 0:
+        return None
+    return case.against(own).settle("wrong", 1.0)
 
 
 class Probes(NamedTuple):

@@ -1,5 +1,6 @@
 """Activations: layers y = f(x) without parameters, whose derivative is known from their output, or else from their input."""
 
+import sys
 from collections.abc import Callable
 from functools import cache
 
@@ -71,9 +72,9 @@ def leaky_relu(slope: float) -> Layer:
     At x = 0, where there is no derivative, it is the slope here, as in torch.
 
     Raises:
-        InputError: slope is no number of at least 0.
+        InputError: slope is no finite number.
     """
-    slope = check_number("slope", slope)
+    slope = check_number("slope", slope, minimum=-sys.float_info.max)
 
     def pullback(x: Tensor, dy: Tensor) -> Tensor:
         return fused.leaky_relu_pullback(x, dy, slope)

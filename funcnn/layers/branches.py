@@ -180,8 +180,7 @@ def named(layer: Layer, names: dict[str, int], title: str) -> Layer:
         try:
             return run(layer.forward, listed(params), x)
         except InputError as error:
-            place = reduce(lambda place, key: place.replace(f"params[{names[key]}]", f"params[{key!r}]"), names, error.place)
-            raise InputError(place, error.got, error.needs) from None
+            raise reduce(lambda one, key: one.renamed(f"params[{names[key]}]", f"params[{key!r}]"), names, error) from None
 
     def back(pull: Pull, kept: Residuals, dy: Tensor, dx: bool) -> tuple[Tree, Any]:
         tree, dinner = pull(layer.backward, kept, dy, dx)

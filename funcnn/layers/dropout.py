@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from ..errors import InputError, check_generator, check_number, describe, is_dense
+from ..errors import InputError, check_generator, check_number, check_tensor, describe, is_dense
 from ..types import Layer, Params, Residuals, Tree, name
 from .branches import made_of
 from .columns import Forward
@@ -120,6 +120,7 @@ def _pair(pair: Any) -> tuple[Tensor, Tensor]:
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:
         raise InputError("inputs of with_dropout", describe(pair), "a pair (x, seeds), see with_seeds")
     x, seeds = pair
+    check_tensor("inputs of with_dropout[0]", x)
     if not is_dense(seeds) or seeds.dtype != torch.int64 or seeds.shape != x.shape[:1]:
         raise InputError("inputs of with_dropout[1]", describe(seeds), f"seeds of shape {tuple(x.shape[:1])} of int64")
     return x, seeds

@@ -182,7 +182,9 @@ def _compile(
             results = function(*(leaf.detach() for leaf in leaves)) if tracked else function(*leaves)
         except RuntimeError as error:
             reason = str(error).splitlines()[0].rsplit(", ", 1)[-1]
-            raise InputError("batch", f"values that the compiled step refuses ({reason})", "labels in range") from None
+            raise InputError(
+                "batch", f"values that the compiled step refuses ({reason})", "labels and tokens in range"
+            ) from None
         # CUDA graphs write to the same memory at each run: what the caller keeps must be a copy.
         return [x.clone() for x in results] if on_gpu else results
 

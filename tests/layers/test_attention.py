@@ -96,6 +96,10 @@ def test_what_cannot_attend_is_refused():
         (lambda: layer(params, normal(2, 6)), ("inputs of attention(6, 2)", "(2, 6)", "(N, T, 6)")),
         (lambda: layer(params, normal(2, 0, 6)), ("inputs of attention(6, 2)", "(2, 0, 6)", "at least 1")),
         (lambda: layer(params, normal(2, 3, 5)), ("inputs of params['qkv']", "(2, 3, 5)", "(N, ..., 6)")),
+        (
+            lambda: fn.parallel(layer, layer)((params, params), normal(2, 3, 6).float()),
+            ("inputs of params[0]['qkv']", "float32", "float64 on cpu, as params[0]['qkv']['b']"),
+        ),
         (lambda: layer(params | {"out": params["qkv"]}, normal(2, 3, 6)), ("params['out']['b']", "(18,)", "(6,)")),
         (lambda: layer({"qkv": params["qkv"]}, normal(2, 3, 6)), ("params", "['qkv']", "['out', 'qkv']")),
         (

@@ -60,36 +60,6 @@ def test_norms_and_weighted_sums_are_those_of_its_summands(seed):
     assert_close(totals(summands), fn.tree.map(lambda rows: rows.sum(0), each), ROUNDING)
 
 
-def sampled(operator):
-    """The samples that torch itself is tested with, of those whose arguments the constructor can express."""
-    methods = pytest.importorskip("torch.testing._internal.common_methods_invocations", exc_type=ImportError)
-    (found,) = (info for info in methods.op_db if info.name == f"nn.functional.{operator}")
-    for sample in found.sample_inputs("cpu", torch.float64):
-        tensors = [sample.input, *sample.args]
-        x, w, b, *rest = [*tensors, *[None] * (3 - len(tensors))]
-        options = dict(zip(("stride", "padding", "dilation", "groups"), rest, strict=False)) | sample.kwargs
-        b = options.pop("bias", b)
-        if x.ndim == w.ndim and len(x) and not isinstance(options.get("padding"), str):
-            yield x.detach(), w.detach(), None if b is None else b.detach(), options
-
-
-@pytest.mark.parametrize("operator", ["conv1d", "conv2d"])
-def test_it_agrees_on_every_sample_of_torchs_operator_database(operator):
-    count = 0
-    for x, w, b, options in sampled(operator):
-        constructor = CONSTRUCTORS[x.ndim - 2]
-        plain = {key: tuple(v) if isinstance(v, (list, tuple)) else v for key, v in options.items()}
-        layer = constructor(x.shape[1], w.shape[0], tuple(w.shape[2:]), **plain, bias=b is not None)
-        params = {"w": w} if b is None else {"w": w, "b": b}
-        y, pullback = torch.func.vjp(by_torch(x.ndim - 2, options), params, x)
-        found, residuals = layer.forward(params, x)
-        assert_close(found, y, ROUNDING)
-        dy = normal(*y.shape, seed=1)
-        assert_close(layer.backward(residuals, dy), pullback(dy), ROUNDING)
-        count += 1
-    assert count
-
-
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 def test_the_dtype_of_the_operands_comes_out(dtype):
     layer = fn.conv2d(4, 6, 3, stride=2, padding=1, groups=2)
@@ -97,15 +67,6 @@ def test_the_dtype_of_the_operands_comes_out(dtype):
     y, residuals = layer.forward(params, x)
     pulled = layer.backward(residuals, torch.ones_like(y))
     assert {leaf.dtype for leaf in fn.tree.leaves((y, pulled))} == {dtype}
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-def test_the_check_is_content(dtype):
-    layer = fn.serial(fn.conv2d(1, 2, 3, padding=1), fn.tanh(), fn.avg_pool2d(2), fn.flatten(), fn.dense(8, 3))
-    params, x = layer.init(seeded(), dtype=dtype), normal(N, 1, 4, 4, dtype=dtype)
-    objective = fn.supervised(layer, fn.softmax_cross_entropy())
-    report = fn.check(fn.explicit(objective), params, (x, torch.arange(N) % 3))
-    assert report, report
 
 
 def test_all_start_alike_whatever_the_form_of_their_sizes():

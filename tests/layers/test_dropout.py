@@ -70,9 +70,10 @@ def test_what_runs_forward_again_drops_the_same():
 
 def test_the_check_is_content_and_finds_a_mask_that_backward_forgets():
     assert fn.check(fn.explicit(OBJECTIVE), PARAMS, BATCH)
-    training = fn.with_dropout(NETWORK)
-    forgetful = training._replace(backward=lambda residuals, dy: NETWORK.backward(NETWORK.forward(PARAMS, X)[1], dy))
-    report = fn.check(fn.explicit(fn.supervised(forgetful, fn.softmax_cross_entropy())), PARAMS, BATCH)
+    network = fn.serial(fn.dense(D, 3), fn.dropout(0.4))
+    training, params = fn.with_dropout(network), network.init(seeded(), dtype=torch.float64)
+    forgetful = training._replace(backward=lambda residuals, dy: network.backward(network.forward(params, X)[1], dy))
+    report = fn.check(fn.explicit(fn.supervised(forgetful, fn.softmax_cross_entropy())), params, BATCH)
     assert not report and report.leaves["params[0]['w']"].verdict == "wrong"
 
 
@@ -94,6 +95,7 @@ def test_what_cannot_be_dropped_is_refused():
         (lambda: fn.with_dropout(fn.tanh()), ("with_dropout(layer)", "tanh()", "dropout(rate)")),
         (lambda: fn.with_dropout(fn.tanh), ("with_dropout(layer)", "function", "a Layer")),
         (lambda: training(PARAMS, X), ("inputs of with_dropout", "(6, 4)", "(x, seeds)")),
+        (lambda: training(PARAMS, (None, SEEDS)), ("inputs of with_dropout[0]", "None", "a dense tensor")),
         (lambda: training(PARAMS, (X, SEEDS[:2])), ("inputs of with_dropout[1]", "(2,)", "(6,)")),
         (lambda: training(PARAMS, (X, SEEDS.double())), ("inputs of with_dropout[1]", "float64", "int64")),
         (lambda: fn.with_seeds(X, 3), ("generator", "3", "Generator")),

@@ -1,7 +1,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import assert_close, labels, normal, says, seeded
+from helpers import assert_close, normal, says, seeded
 
 import funcnn as fn
 
@@ -72,70 +72,6 @@ def test_its_pullback_has_derivatives_of_its_own(name):
     assert_close(torch.func.jvp(pulled, way, tangent), torch.func.jvp(by_torch, way, tangent), 1e-10)
     ours, theirs = (torch.func.grad(lambda x, f=f: f(params, x, dy)[1].sin().sum())(x) for f in (pulled, by_torch))
     assert_close(ours, theirs, 1e-10)
-
-
-def database(name):
-    """The samples that torch has of one of its operators."""
-    pytest.importorskip("expecttest")
-    from torch.testing._internal.common_methods_invocations import op_db
-
-    (operator,) = [
-        operator for operator in op_db if f"{operator.name}{operator.variant_test_name}" == f"nn.functional.{name}"
-    ]
-    torch.manual_seed(0)
-    return [*operator.sample_inputs("cpu", torch.float64)]
-
-
-def of_layer_norm(x, shape, w=None, b=None, eps=1e-5):
-    return (fn.layer_norm(shape[-1], eps), {"w": w, "b": b}) if len(shape) == 1 and x.ndim > 1 else None
-
-
-def of_rms_norm(x, shape, w=None, eps=None):
-    eps = torch.finfo(x.dtype).eps if eps is None else eps
-    return (fn.rms_norm(shape[-1], eps), {"w": w}) if len(shape) == 1 and x.ndim > 1 else None
-
-
-def of_group_norm(x, groups, w=None, b=None, eps=1e-5, weight=None, bias=None):
-    return fn.group_norm(groups, x.shape[1], eps), {"w": weight if w is None else w, "b": bias if b is None else b}
-
-
-def of_batch_norm(x, mean, variance, w=None, b=None, training=False, momentum=0.1, eps=1e-5, **named):
-    w, b = named.get("weight", w), named.get("bias", b)
-    return (fn.batch_norm(x.shape[1], eps), {"w": w, "b": b}) if training and len(x) > 1 else None
-
-
-@pytest.mark.parametrize("build", [of_layer_norm, of_rms_norm, of_group_norm, of_batch_norm])
-def test_it_is_torchs_operation_on_the_samples_of_torchs_database(build):
-    name, tried = build.__name__.removeprefix("of_"), 0
-    for sample in database(name):
-        x, operation = sample.input, getattr(F, name)
-        try:
-            built = build(x, *sample.args, **sample.kwargs) if x.numel() else None
-        except fn.InputError:  # an eps of 0 or less
-            built = None
-        if built is None:
-            continue
-        layer, given = built
-        starts = layer.init(seeded(), dtype=x.dtype)
-        params = {key: starts[key] if leaf is None else leaf.detach() for key, leaf in given.items()}
-        expected = operation(x, *sample.args, **sample.kwargs)
-        x, dy = x.detach(), normal(*expected.shape)
-        leaf = x.clone().requires_grad_()
-        slope = torch.autograd.grad(operation(leaf, *sample.args, **sample.kwargs), leaf, dy)[0]
-        y, residuals = layer.forward(params, x)
-        assert_close(y, expected.detach(), 1e-10)
-        assert_close(layer.backward(residuals, dy)[1], slope, 1e-10)
-        tried += 1
-    assert tried
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("norm", [fn.layer_norm(6), fn.rms_norm(6), fn.group_norm(2, 6), fn.batch_norm(6)], ids=repr)
-def test_check_is_content_in_every_precision(norm, dtype):
-    network = fn.serial(fn.dense(4, 6), norm, fn.dense(6, 3))
-    params, batch = network.init(seeded(1), dtype=dtype), (normal(12, 4, dtype=dtype), labels(12, 3))
-    report = fn.check(fn.explicit(fn.supervised(network, fn.softmax_cross_entropy())), params, batch)
-    assert report, report
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])

@@ -38,37 +38,3 @@ def test_of_equal_maxima_the_first_row_by_row_has_the_gradient():
     _, residuals = fn.max_pool2d(2).forward((), torch.tensor([[[[0.0, 1.0], [1.0, 1.0]]]]))
     dx = fn.max_pool2d(2).backward(residuals, torch.full((1, 1, 1, 1), 3.0))[1]
     assert torch.equal(dx, torch.tensor([[[[0.0, 3.0], [0.0, 0.0]]]]))
-
-
-def sampled(operator):
-    methods = pytest.importorskip("torch.testing._internal.common_methods_invocations", exc_type=ImportError)
-    (found,) = (info for info in methods.op_db if info.name == f"nn.functional.{operator}")
-    for sample in found.sample_inputs("cpu", torch.float64):
-        names = ("kernel_size", "stride", "padding")
-        options = dict(zip(names, sample.args, strict=False)) | sample.kwargs
-        yield sample.input.detach(), {key: tuple(v) if isinstance(v, list) else v for key, v in options.items()}
-
-
-# operator: (constructor, keywords that must have these values where they are given)
-OPERATORS = {
-    "max_pool2d": (fn.max_pool2d, {"dilation": (1, (1, 1)), "ceil_mode": (False,), "return_indices": (False,)}),
-    "avg_pool2d": (fn.avg_pool2d, {"padding": (0, (0, 0)), "ceil_mode": (False,), "divisor_override": (None,)}),
-}
-
-
-@pytest.mark.parametrize("operator", OPERATORS)
-def test_it_agrees_on_every_sample_of_torchs_operator_database(operator):
-    constructor, fixed = OPERATORS[operator]
-    function, count = getattr(torch.nn.functional, operator), 0
-    for x, options in sampled(operator):
-        if x.ndim < 4 or not len(x) or any(options.get(key, values[0]) not in values for key, values in fixed.items()):
-            continue
-        own = {key: v for key, v in options.items() if key not in fixed and key != "count_include_pad" and v != ()}
-        y, pullback = torch.func.vjp(lambda x, options=options: function(x, **options), x)
-        layer = constructor(**own)
-        found, residuals = layer.forward((), x)
-        assert_close(found, y, 1e-12)
-        dy = normal(*y.shape, seed=1)
-        assert_close(layer.backward(residuals, dy)[1], pullback(dy)[0], 1e-12)
-        count += 1
-    assert count

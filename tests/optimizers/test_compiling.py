@@ -162,7 +162,7 @@ def test_a_label_out_of_range_never_gives_a_number():
     optimizer = fn.compiled(SGD)
     one_step(STEP_FN, optimizer, PARAMS, BATCH)
     for label in (2, -1, -100):
-        with pytest.raises(fn.InputError, match="labels in range"):
+        with pytest.raises(fn.InputError, match="labels and tokens in range"):
             one_step(STEP_FN, optimizer, PARAMS, (BATCH[0], torch.full_like(BATCH[1], label)))
 
 
