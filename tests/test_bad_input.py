@@ -288,6 +288,55 @@ def test_exchanged_arguments_are_named(name):
         EXCHANGED[name]()
 
 
+TOKENS = torch.tensor([[0, 3], [1, 7]])
+# name: (a layer, its inputs, what was found, what is needed)
+MISFITS = {
+    "a token out of range": (fn.embedding(7, 4), TOKENS, "the token 7", "from 0 to 6"),
+    "a kernel larger than its padded input": (fn.conv2d(2, 2, 5, padding=1), normal(5, 2, 2, 9), "4 x 11", "5 x 5"),
+    "a window larger than its input": (fn.max_pool2d(4), normal(5, 2, 2, 9), "(5, 2, 2, 9)", "4 x 4"),
+    "an axis too few": (fn.conv1d(2, 2, 1), normal(5, 2), "(5, 2)", "(N, 2, L)"),
+    "an axis too many": (fn.attention(4, 2), normal(5, 2, 2, 4), "(5, 2, 2, 4)", "(N, T, 4)"),
+    "an empty sequence": (fn.attention(4, 2), normal(5, 0, 4), "(5, 0, 4)", "at least 1"),
+    "an empty sequence, step by step": (fn.lstm(4, 4), normal(5, 0, 4), "(5, 0, 4)", "at least one token"),
+    "a text that is too long": (fn.positions(3, 4), normal(5, 4, 4), "(5, 4, 4)", "T from 1 to 3"),
+    "a batch of one": (fn.batch_norm(4), normal(1, 4), "(1, 4)", "two samples"),
+}
+WITHIN = {
+    "a series": lambda layer: fn.serial(fn.serial(layer)),
+    "a residual": fn.residual,
+    "a parallel": lambda layer: fn.parallel(fn.serial(layer), layer),
+    "a rematerialised one": fn.rematerialised,
+    "a network with dropout": lambda layer: fn.with_dropout(fn.serial(layer, fn.dropout(0.5))),
+}
+
+
+@pytest.mark.parametrize("within", WITHIN)
+@pytest.mark.parametrize("name", MISFITS)
+def test_what_does_not_fit_within_a_network_is_refused_by_the_name_of_the_layer(name, within):
+    layer, x, *message = MISFITS[name]
+    network = WITHIN[within](layer)
+    params, inputs = network.init(seeded(), dtype=torch.float64), fn.with_seeds(x, seeded()) if "dropout" in within else x
+    step_fn = fn.explicit(fn.supervised(network, fn.half_squared_error()))
+    calls = [lambda: network(params, inputs), lambda: step_fn(params, (inputs, x))]
+    calls += [lambda: next(fn.train(step_fn, fn.sgd(0.1), params, [(inputs, x)]))]
+    calls += [lambda: fn.check(step_fn, params, (inputs, x))] if fn.tree.leaves(params) else []
+    for call in calls:
+        with pytest.raises(fn.InputError) as caught:
+            call()
+        assert says(caught.value, f"inputs of {layer!r}", *message)
+
+
+@pytest.mark.parametrize("layer", [fn.attention(4, 2), fn.lstm(4, 4), fn.layer_norm(4)], ids=repr)
+@pytest.mark.parametrize("within", WITHIN)
+def test_and_a_parameter_by_its_path(layer, within):
+    network, x = WITHIN[within](layer), normal(5, 3, 4)
+    params = network.init(seeded(), dtype=torch.float64)
+    leaves, unflatten = fn.tree.flatten(params)
+    with pytest.raises(fn.InputError) as caught:
+        network(unflatten([*leaves[:-1], leaves[-1][1:]]), fn.with_seeds(x, seeded()) if "dropout" in within else x)
+    assert says(caught.value, fn.tree.paths(params)[-1], "shape", str(tuple(leaves[-1].shape)))
+
+
 def meta(x):
     return x.to("meta")
 
@@ -469,6 +518,10 @@ NUMBERS = {
     "per_sample_clip": ("max_norm", lambda number: fn.per_sample_clip(fn.explicit(BY_HAND), number)),
     "finite_difference": ("step", lambda number: fn.finite_difference(BY_HAND, step=number)),
     "complex_step": ("step", lambda number: fn.complex_step(BY_HAND, step=number)),
+    "layer_norm": ("eps", lambda number: fn.layer_norm(2, number)),
+    "rms_norm": ("eps", lambda number: fn.rms_norm(2, number)),
+    "group_norm": ("eps", lambda number: fn.group_norm(1, 2, number)),
+    "batch_norm": ("eps", lambda number: fn.batch_norm(2, number)),
 }
 COUNTS = {
     "dense, in": ("in_features", lambda count: fn.dense(count, 2)),
@@ -476,6 +529,19 @@ COUNTS = {
     "perceptron": ("in_features", fn.perceptron),
     "mlp": ("sizes[1]", lambda count: fn.mlp([2, count])),
     "finite_difference": ("chunk_size", lambda count: fn.finite_difference(BY_HAND, chunk_size=count)),
+    "conv1d": ("in_channels", lambda count: fn.conv1d(count, 2, 3)),
+    "conv2d": ("out_channels", lambda count: fn.conv2d(2, count, 3)),
+    "layer_norm": ("features", fn.layer_norm),
+    "rms_norm": ("features", fn.rms_norm),
+    "group_norm": ("groups", lambda count: fn.group_norm(count, 2)),
+    "batch_norm": ("features", fn.batch_norm),
+    "embedding": ("num_embeddings", lambda count: fn.embedding(count, 2)),
+    "positions": ("length", lambda count: fn.positions(count, 2)),
+    "attention": ("heads", lambda count: fn.attention(2, count)),
+    "rnn": ("hidden", lambda count: fn.rnn(2, count)),
+    "gru": ("in_features", lambda count: fn.gru(count, 2)),
+    "lstm": ("hidden", lambda count: fn.lstm(2, count)),
+    "transformer": ("depth", lambda count: fn.transformer(2, 2, 2, 1, count)),
 }
 
 

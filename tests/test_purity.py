@@ -56,6 +56,8 @@ def doubled(params, batch):
 
 
 ACTIVATIONS = {"sigmoid": fn.sigmoid(), "tanh": fn.tanh(), "relu": fn.relu(), "softmax": fn.softmax()}
+NORMED, DROPPING = fn.serial(fn.dense(4, 2), fn.batch_norm(2)), fn.with_dropout(fn.serial(fn.dense(4, 2), fn.dropout(0.5)))
+NORMED_PARAMS = DENSE, {"w": normal(2), "b": normal(2, seed=1)}
 TREE = {"b": normal(3), "a": (normal(2, 2, seed=1), ())}
 
 # name: (a function, its arguments)
@@ -92,6 +94,9 @@ CALLS = {
         lambda x, dy: str(fn.audit(lambda rule: fn.tree.leaves(rule((), x))[0].sum() > 0, lambda _, u: dy * u)),
         (X, X),
     ),
+    "calibrate": (lambda params, x: fn.calibrate(NORMED, params, [x])(params, x), (NORMED_PARAMS, X)),
+    "with_seeds": (lambda x: fn.with_seeds(x, seeded()), (X,)),
+    "with_dropout": (forward_and_backward(DROPPING), ((DENSE, ()), (X, torch.arange(6)), DY)),
     "laws": (lambda params, x: str(fn.laws(fn.mlp([4, 3, 2]), params, x)), (PARAMS, X)),
     "jacobian": (lambda params, x: fn.jacobian(fn.mlp([4, 3, 2]), params, x), (PARAMS, X)),
     "assert_gradients": (lambda params, batch: fn.assert_gradients(fn.func_grad(OBJECTIVE), params, batch), (PARAMS, BATCH)),
