@@ -4,6 +4,7 @@ import pytest
 import torch
 from helpers import assert_close, labels, normal, same_bits, seeded
 from planting import scene
+from tables import LAYERS, layer_scene
 
 import funcnn as fn
 from funcnn import kernels
@@ -94,6 +95,21 @@ def test_a_plain_function_with_another_value_is_another(compilations):
     optimizer, value = fn.compiled(stepping((), lambda state: state)), OBJECTIVE.value(PARAMS, BATCH)
     for given, expected in ((step_fn, value), (doubled, 2 * value)):
         assert_close(one_step(given, optimizer, PARAMS, BATCH).value, expected, 1e-14)
+
+
+def test_every_layer_does_in_a_compiled_step_what_it_does_in_an_eager_one(compilations):
+    # Not that which is for evaluation, and closes over its statistics.
+    scenes = [layer_scene(name) for name in LAYERS if name != "batch norm, calibrated"]
+    steps = [fn.explicit(fn.supervised(layer, fn.half_squared_error())) for layer, *_ in scenes]
+
+    def side_by_side(params, batch):
+        values, grads = zip(*(step(*point) for step, *point in zip(steps, params, batch, strict=True)), strict=True)
+        return torch.stack(values).sum(), grads
+
+    params, batch = tuple(scene[1] for scene in scenes), tuple(tuple(scene[2:]) for scene in scenes)
+    expected = one_step(side_by_side, SGD, params, batch)
+    assert_close(one_step(side_by_side, fn.compiled(SGD), params, batch), expected, 1e-12)
+    assert len(compilations) == 1
 
 
 def test_two_compiled_optimizers_do_not_share_code(compilations):
