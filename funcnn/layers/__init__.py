@@ -12,8 +12,14 @@ section 5.3.
     factors      a pullback by its parts: summands of the parameter gradient, not yet summed over the batch
     columns      a forward rule that knows what moving one number does to its output
     guarded      the public door of a layer: what does not fit is refused there
+    pullbacks    passes through layers, and through layers made of layers
+    windows      where a kernel stands on an image; correlations, the sums of a convolution
     scan         a cell along the tokens of a sequence, and back-propagation through time
-    dense, activations, recurrent, combine, models          the layers themselves
+    dense, activations, convolution, pooling, normalisation, batch_norm, embedding, attention, recurrent, dropout
+                 the layers themselves
+    combine, branches, models
+                 layers made of layers: in series and otherwise; networks that have a name
+    calibration  batch norms for evaluation
     laws         every optional rule against its definition
     jacobian     a pullback laid out in full
 """
