@@ -25,6 +25,7 @@ from .evidence import Hypothesis
 from .explain import explain, network_predictions
 from .formula import Formula, Swap
 from .precision import allowed, noise_floors
+from .sparse import densely, stored, with_places
 from .subject import Subject, check_finite, gradient_leaves, provider
 from .surface import Surface, rounded
 from .thresholds import LIMITS
@@ -72,7 +73,7 @@ def check(
     check_finite("params", params)
     check_finite("batch", batch)
     counts = (len(tree.leaves(batch)[0]),) if tree.leaves(batch) else (1,)
-    known = None if reference is None else provider("reference", reference)
+    known = None if reference is None else densely(provider("reference", reference))
     paths = tree.paths(params, "params")
     tables = (witnesses, hypotheses)
     subject = Subject(claimed, known, params, batch, paths, counts, None, network_predictions, _formula, *tables)
@@ -106,6 +107,9 @@ def examine(subject: Subject, tolerance: float, seed: int, nondeterminism: float
         claimed.value_and_grad, *point, paths=[*subject.paths, *tree.paths(subject.batch, "batch")]
     )
     value, g = gradient_leaves("step_fn", result, params)
+    places = stored(subject.paths, tree.leaves(result[1]))
+    if places:
+        subject = subject._replace(claimed=densely(claimed))
     again = gradient_leaves("step_fn", claimed.value_and_grad(*copied(point)), params)
     surface = Surface(subject)
     trials = {
@@ -120,7 +124,8 @@ def examine(subject: Subject, tolerance: float, seed: int, nondeterminism: float
     if nothing:
         findings = [_no_comparison(leaf, nothing) for leaf in g]
         return Report(dict(zip(subject.paths, findings, strict=True)), trials)
-    return replace(compared(surface, g, tolerance, seed), trials=trials)
+    report = compared(surface, g, tolerance, seed)
+    return replace(report, leaves=with_places(report.leaves, places), trials=trials)
 
 
 def compared(surface: Surface, g: list[Tensor], tolerance: float, seed: int, known: Collection[str] = ()) -> Report:
@@ -140,7 +145,8 @@ def _checked(subject: Subject, tolerance: float, seed: int) -> Report:
     if not report or any(finding.verdict != "ok" for finding in report.leaves.values()):
         return report
     points = beside(subject.params, subject.batch)
-    moved = ((condition, subject._replace(params=params, batch=batch)) for condition, params, batch in points)
+    there = subject._replace(claimed=densely(subject.claimed))
+    moved = ((condition, there._replace(params=params, batch=batch)) for condition, params, batch in points)
     return replace(report, trials=report.trials | {"elsewhere": elsewhere(moved, tolerance, seed)})
 
 

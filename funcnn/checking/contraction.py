@@ -18,6 +18,7 @@ from ..types import StepFn, Tree
 from .formula import Formula, Swap
 from .piece import numbers
 from .rules import Gradients, Rule, floats
+from .sparse import dense, stored
 from .subject import Rows
 from .surface import spreads
 from .thresholds import LIMITS
@@ -69,6 +70,7 @@ class Contraction:
         self.none = [i for i, (x, want) in enumerate(zip(given, floating, strict=True)) if want and x is None]
         self.params = [real(self.operands[i]) for i in self.own]
         self.first = self.among(given)
+        self.stored = {} if self.error else stored([self.paths[i] for i in self.own], [given[i] for i in self.own])
 
     def _forward(self) -> list[Tensor]:
         try:
@@ -123,7 +125,7 @@ class Contraction:
     def among(self, grads: Gradients) -> Leaves:
         """The gradients of the parameters among those of all operands."""
         own = [(grads[i], self.operands[i]) for i in self.own]
-        return [real(torch.zeros_like(x) if g is None else g).detach() for g, x in own]
+        return [real(torch.zeros_like(x) if g is None else dense(g)).detach() for g, x in own]
 
     def at(self, i: int, x: Tensor) -> list[Tensor] | None:
         """The outputs where operand i is x, or None where the function refuses that."""

@@ -14,6 +14,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from .. import tree
 from ..types import Params
+from .sparse import dense
 from .trials import attempt, copied
 
 LESS = (torch.float32, torch.bfloat16, torch.float16)
@@ -54,7 +55,7 @@ def derived(value: Callable[[Params], Tensor] | None, params: Params) -> list[Te
         with torch.inference_mode(False), torch.enable_grad():
             own = [leaf.detach().clone().requires_grad_() for leaf in leaves]
             y = value(unflatten(own))
-            return list(torch.autograd.grad(y, own, materialize_grads=True))
+            return [dense(grad) for grad in torch.autograd.grad(y, own, materialize_grads=True)]
 
     found: list[Tensor] | None = attempt(gradient)
     return found

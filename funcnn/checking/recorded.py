@@ -11,6 +11,7 @@ from contextlib import suppress
 import torch
 from torch import Tensor
 
+from .sparse import dense
 from .tape import record, replay
 
 MANY, SMALL = 512, 2_000_000  # rows, and numbers in all of them, of a Jacobian that is computed whole
@@ -36,7 +37,7 @@ class Recorded:
         assert self.y is not None
         with torch.inference_mode(False):
             grads = torch.autograd.grad(self.y, self.leaves, u.clone(), retain_graph=True, allow_unused=True)
-        return [torch.zeros_like(x) if g is None else g for x, g in zip(self.leaves, grads, strict=True)]
+        return [torch.zeros_like(x) if g is None else dense(g) for x, g in zip(self.leaves, grads, strict=True)]
 
     def jacobian(self, position: int) -> Tensor | None:
         """dy/dx of a leaf, (y.numel(), *x.shape), where it is small and all rows can be had at once."""

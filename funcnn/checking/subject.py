@@ -13,6 +13,7 @@ from ..types import Batch, Params, StepFn, Tree
 from .evidence import Hypothesis
 from .formula import Formula
 from .mistakes import Prediction
+from .sparse import dense
 
 DTYPES = (
     *(torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.complex128, torch.complex64),
@@ -116,4 +117,4 @@ def gradient_leaves(place: str, result: Any, params: Params) -> tuple[Tensor, li
     for index, leaf in enumerate(leaves):
         if not isinstance(leaf, Tensor) or not leaf.is_floating_point():
             raise InputError(f"{place}: {tree.paths(grads, 'grads')[index]}", describe(leaf), "a floating tensor")
-    return value, [leaf.detach() for leaf in leaves]
+    return value, [dense(leaf).detach() for leaf in leaves]

@@ -28,6 +28,7 @@ from .evidence import Hypothesis
 from .piece import joined, numbers, piece
 from .rule_predictions import rule_predictions
 from .rules import Rule, floats, lifted, takes_two
+from .sparse import densely, with_places
 from .subject import Subject, check_finite, check_visible
 from .surface import Surface
 from .thresholds import LIMITS
@@ -153,7 +154,7 @@ def _by_piece(asked: Asked, contraction: Contraction) -> Report | None:
 def _reported(asked: Asked, contraction: Contraction, counts: tuple[int, ...], generator: torch.Generator) -> Report:
     subject = _subject(asked, contraction, counts)
     report, known = examine(subject, asked.tolerance, asked.seed, asked.nondeterminism), subject.reference
-    leaves = report.leaves | _without_gradient(contraction)
+    leaves = with_places(report.leaves, contraction.stored) | _without_gradient(contraction)
     u = contraction.u
     trials = dict(report.trials)
     if known is not None and trials["value"].cause == Cause.VALUE:  # a gradient may be another's on purpose
@@ -225,7 +226,7 @@ def _referred(contraction: Contraction, reference: Callable[..., Any]) -> StepFn
             raise InputError("reference(*inputs)", f"outputs of {shapes}", f"those of forward, {needed}")
         return contraction.contracted(y)
 
-    return autograd(Objective(value))
+    return densely(autograd(Objective(value)))
 
 
 def _without_gradient(contraction: Contraction) -> dict[str, Finding]:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..evidence import Evidence
+from ..sparse import dense
 from ..tape import Node, UnreadableError, filled, record, run
 from .words import Words
 
@@ -109,7 +110,7 @@ class Reading:
     def _grad(self, y: Any, x: Any, u: Any) -> list[Tensor]:
         if not y:
             return [torch.zeros_like(each) for each in x]
-        return list(torch.autograd.grad(y, x, u, retain_graph=True, materialize_grads=True))
+        return [dense(g) for g in torch.autograd.grad(y, x, u, retain_graph=True, materialize_grads=True)]
 
     @cached_property
     def edges(self) -> list[Edge]:
@@ -194,7 +195,9 @@ class Reading:
                 args, kwargs = filled((node.args, node.kwargs), given)
                 y = node.op(*args, **kwargs)
             y = next(z for z in (y if isinstance(y, (tuple, list)) else [y]) if isinstance(z, Tensor) and z.requires_grad)
-            return torch.autograd.grad(y, own, (edge.up if up is None else up).expand_as(y), materialize_grads=True)[0]
+            (grad,) = torch.autograd.grad(y, own, (edge.up if up is None else up).expand_as(y), materialize_grads=True)
+            pulled: Tensor = dense(grad)
+            return pulled
         except (RuntimeError, ValueError, TypeError, IndexError, StopIteration):
             return None
 
