@@ -82,7 +82,7 @@ CALLS = {
     ),
     "a negative seed": (lambda: fn.check_vjp(fn.tanh(), ((), torch.ones(2)), seed=-1), "seed", "-1", "from 0"),
     "a bound of 0": (lambda: fn.per_sample_clip(fn.func_grad(SUM), 0.0), "max_norm", "0.0", "at least"),
-    "logits in a row": (loss_of(ENTROPY, torch.ones(3), torch.zeros(3).long()), "outputs", "(3,)", "(N, C)"),
+    "logits in a row": (loss_of(ENTROPY, torch.ones(3), torch.zeros(3).long()), "outputs", "(3,)", "(N, ..., C)"),
     "labels in a list": (loss_of(ENTROPY, torch.ones(2, 2), [0, 1]), "targets", "a list", "class labels"),
     "no derived gradient": (
         lambda: fn.explicit(SUM),
