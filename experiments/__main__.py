@@ -28,6 +28,7 @@ from experiments import (
     hidden_layer,
     jacobian,
     lecture_notes,
+    lenet,
     minimize,
     momentum,
     names,
@@ -75,6 +76,9 @@ TOPICS: dict[str, dict[str, Experiment]] = {
         "autoencoder": (autoencoder.Autoencoder, autoencoder.run),
         "per_sample": (per_sample.PerSample, per_sample.run),
     },
+    "Images": {
+        "lenet": (lenet.LeNet, lenet.run),
+    },
     "Names and texts": {
         "bigram": (bigram.Bigram, bigram.run),
         "names": (names.Names, names.run),
@@ -91,7 +95,7 @@ TOPICS: dict[str, dict[str, Experiment]] = {
     },
 }
 EXPERIMENTS = {name: experiment for group in TOPICS.values() for name, experiment in group.items()}
-LONG = ("names", "recurrent", "wild", "bugs", "torch_operators", "benchmark")  # these come last
+LONG = ("lenet", "names", "recurrent", "wild", "bugs", "torch_operators", "benchmark")  # these come last
 ALONE = ("benchmark",)  # and nothing runs beside what compares times in its every line
 
 
