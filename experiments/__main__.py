@@ -20,6 +20,7 @@ from experiments import (
     benchmark,
     bigram,
     bugs,
+    characters,
     clipped_loss,
     computation_graph,
     deep_network,
@@ -83,6 +84,7 @@ TOPICS: dict[str, dict[str, Experiment]] = {
         "bigram": (bigram.Bigram, bigram.run),
         "names": (names.Names, names.run),
         "recurrent": (recurrent.Recurrent, recurrent.run),
+        "characters": (characters.Characters, characters.run),
     },
     "Is the gradient right?": {
         "lecture_notes": (lecture_notes.LectureNotes, lecture_notes.run),
@@ -95,7 +97,7 @@ TOPICS: dict[str, dict[str, Experiment]] = {
     },
 }
 EXPERIMENTS = {name: experiment for group in TOPICS.values() for name, experiment in group.items()}
-LONG = ("lenet", "names", "recurrent", "wild", "bugs", "torch_operators", "benchmark")  # these come last
+LONG = ("lenet", "names", "recurrent", "characters", "wild", "bugs", "torch_operators", "benchmark")  # these come last
 ALONE = ("benchmark",)  # and nothing runs beside what compares times in its every line
 
 
