@@ -33,7 +33,7 @@ def draw_errors(contests: list[Contest], runs: Runs, differences: dict[str, list
         right.semilogy(range(1, 1 + len(own)), own, **style(index + 2), label=name)
     right.set(xlabel="step", ylabel="largest difference of a parameter", title="explicit against classic")
     for axis in axes:
-        axis.set(ylim=(0, None))
+        axis.set(ylim=(0, 1.5 * axis.get_ylim()[1]))  # room for the legend above the curves
     for axis in (*axes, right):
         axis.legend(frameon=False, fontsize="small")
     caption = (
