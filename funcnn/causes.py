@@ -29,6 +29,7 @@ class Cause(StrEnum):
     UNUSED_OUTPUT = "unused output"
     POINT = "point"
     FORWARD_MODE = "forward mode"
+    VMAP = "vmap"
     SECOND_DERIVATIVE = "second derivative"
 
     # how much

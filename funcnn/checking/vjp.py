@@ -19,12 +19,13 @@ from ..errors import InputError, check_number, check_seed, describe
 from ..providers.reverse import autograd
 from ..report import Finding, Report
 from ..types import Layer, Loss, Objective, StepFn, Tree
-from .attacks import FEW, adjoint, attacks, refused, second_derivative
+from .attacks import FEW, attacks, refused
 from .check import compared, elsewhere, examine
 from .contraction import Contraction, Leaves, RaisedError, real
 from .diagnosis import HYPOTHESES
 from .elsewhere import nearby
 from .evidence import Hypothesis
+from .identities import adjoint, mapped, second_derivative
 from .piece import joined, numbers, piece
 from .rule_predictions import rule_predictions
 from .rules import Rule, floats, lifted, takes_two
@@ -168,6 +169,7 @@ def _reported(asked: Asked, contraction: Contraction, counts: tuple[int, ...], g
         few = numbers(contraction.params) <= LIMITS.many
         if few and known is None and all(finding.verdict == "ok" for finding in findings):  # not at a kink, as torch sees it
             trials["adjoint"] = adjoint(contraction, contraction.value, generator, allowed)
+            trials["vmap"] = mapped(contraction, generator, allowed)
             trials["second derivative"] = second_derivative(contraction, generator)
     if all(finding.verdict == "ok" for finding in (leaves | trials).values()):
         low = any(leaf.dtype != torch.float64 for leaf in contraction.params)  # there each point has its own floor

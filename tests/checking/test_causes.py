@@ -138,6 +138,34 @@ def cholesky_rule(x, u):
     return (g + g.T) / 2
 
 
+class Mapped(torch.autograd.Function):
+    """sin, with a vmap rule of its own that gives twice that."""
+
+    @staticmethod
+    def forward(x):
+        return x.sin()
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx, u):
+        return u * ctx.saved_tensors[0].cos()
+
+    @staticmethod
+    def vmap(info, in_dims, x):
+        return 2 * x.sin(), in_dims[0]
+
+
+class Unmapped(Mapped):
+    """The same with the right one."""
+
+    @staticmethod
+    def vmap(info, in_dims, x):
+        return x.sin(), in_dims[0]
+
+
 LYING = fn.Layer(lambda generator: (), fn.Forward(lambda params, x: (x - x.mean(0), ()), rowwise=True), None)
 TIED = torch.where(torch.arange(24).reshape(4, 6) < 9, X[0], X)  # rows 0 and 1, and of the latter the first half
 # cause: the check that tells it
@@ -149,6 +177,7 @@ USES = {
     "frozen": lambda: fn.check_vjp(Product, (X, V)),
     "unused output": lambda: fn.check_vjp(Undefined, (X,)),
     "forward mode": lambda: fn.check_vjp(prod, (R[0, :2], R[1, :1])),
+    "vmap": lambda: fn.check_vjp(Mapped, (X,)),
     "second derivative": lambda: of_square(lambda ctx, u: 2 * ctx.saved_tensors[0].detach() * u),
     "symmetric": lambda: pair(torch.linalg.cholesky, cholesky_rule, X @ X.T),
     "ties": lambda: pair(torch.sin, lambda x, u: u * x.cos() * (1 + ((x[:, None] == x).sum(1) > 1)), TIED),
@@ -184,3 +213,9 @@ def test_a_rule_shows_its_cause(cause):
 def test_every_cause_is_shown():
     shown = [*NUMBERS, *PLANTED, *KERNEL, *USES]
     assert sorted(shown) == sorted(set(fn.Cause) - {fn.Cause.NONE})
+
+
+def test_a_wrong_vmap_rule_is_told_and_no_mistake_of_the_backward():
+    wrong, right = fn.check_vjp(Mapped, (X,)), fn.check_vjp(Unmapped, (X,))
+    assert wrong and right and wrong.trials["vmap"].cause == "vmap" and not right.trials["vmap"].cause
+    assert "torch.func.vmap is wrong: its values are 1.0e+00 from those of a loop" in str(wrong) and "vmap" not in str(right)
