@@ -81,7 +81,7 @@ def test_a_right_rule_passes_in_low_precision(name, dtype):
 def test_every_trial_is_made():
     calls = {"untouched inputs", "untouched upstream", "repeated call", "value", "another forward"}
     layouts = {"transposed", "channels last", "sliced", "expanded"}
-    identities = {"one-hot", "zero", "doubled", "additivity", "adjoint", "second derivative"}
+    identities = {"one-hot", "zero", "doubled", "additivity", "adjoint", "vmap", "second derivative"}
     uses = {"second backward", "kept result", "kept output", "dtype", "inputs sliced", "frozen inputs", "elsewhere"}
     assert set(checked(*RIGHT["dense"]).trials) == calls | layouts | identities | uses
 
