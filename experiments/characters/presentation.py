@@ -47,9 +47,11 @@ def draw_learning(losses: list[float], moments: Any, guesses: dict[str, float], 
     steps, validation = [moment.steps for moment in moments], [moment.loss for moment in moments]
     left.plot(steps, validation, color=COLORS[0], marker="o", label="validation")
     for dash, color, (name, loss) in zip(DASHES[1:], COLORS[1:], guesses.items(), strict=False):
-        left.axhline(loss, color=color, linestyle=dash, linewidth=1.2, label=name)
+        left.axhline(loss, color=color, linestyle=dash, linewidth=1.2)
+        place = {"xytext": (0, 2), "textcoords": "offset points", "ha": "right", "fontsize": "small"}
+        left.annotate(name, (len(losses), loss), color=color, **place)
     left.set(xlabel="step", ylabel="loss of a character")
-    left.legend(frameon=False, fontsize="small")
+    left.legend(frameon=False, fontsize="small", loc="upper right", bbox_to_anchor=(1, 0.9))
     agreed.draw(right)
     return (
         drawing,
@@ -81,4 +83,7 @@ def draw_distances(by_distance: Tensor) -> tuple[Any, str]:
     names = [f"layer {layer + 1}, head {head + 1}" for layer in range(depth) for head in range(heads)]
     heat_map(axis, by_distance.flatten(0, 1).clamp(min=1e-4), label="mean weight", scale="log", rows=names)
     axis.set(xlabel="characters back from the last one of a window")
-    return drawing, "How far back each head looks, in the mean of held-out windows; without looking, every weight is 1/T."
+    return (
+        drawing,
+        "How far back each head looks, in the mean of held-out windows; where it does not choose, all weights are alike.",
+    )
