@@ -15,6 +15,7 @@ import tyro
 
 import funcnn as fn
 from experiments import (
+    addition,
     autoencoder,
     autograd,
     benchmark,
@@ -85,6 +86,7 @@ TOPICS: dict[str, dict[str, Experiment]] = {
         "names": (names.Names, names.run),
         "recurrent": (recurrent.Recurrent, recurrent.run),
         "characters": (characters.Characters, characters.run),
+        "addition": (addition.Addition, addition.run),
     },
     "Is the gradient right?": {
         "lecture_notes": (lecture_notes.LectureNotes, lecture_notes.run),
@@ -97,7 +99,17 @@ TOPICS: dict[str, dict[str, Experiment]] = {
     },
 }
 EXPERIMENTS = {name: experiment for group in TOPICS.values() for name, experiment in group.items()}
-LONG = ("lenet", "names", "recurrent", "characters", "wild", "bugs", "torch_operators", "benchmark")  # these come last
+LONG = (
+    "lenet",
+    "names",
+    "recurrent",
+    "characters",
+    "addition",
+    "wild",
+    "bugs",
+    "torch_operators",
+    "benchmark",
+)  # these come last
 ALONE = ("benchmark",)  # and nothing runs beside what compares times in its every line
 
 
