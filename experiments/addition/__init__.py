@@ -7,6 +7,7 @@ right. Here the answer begins with its units, whose carry the tens need: `--no-r
 """
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any, Literal
 
@@ -15,10 +16,10 @@ from torch import Tensor
 
 import funcnn as fn
 from experiments.addition import presentation
-from experiments.addition.sums import ANSWER, LENGTH, answers, every_sum, exercises, last, numbers_of
+from experiments.addition.sums import ANSWER, LENGTH, answers, every_sum, exercises, last, numbers_of, of_answers
 from experiments.core import modules
 from experiments.core.adamw import AdamW
-from experiments.core.agreement import Sides, agreement
+from experiments.core.beside import compared
 from experiments.core.options import BadOption, Options
 from experiments.core.result import Result
 
@@ -73,10 +74,11 @@ def run(options: Addition) -> Result:
         while True:
             yield from fn.minibatches(exercises(train), options.batch_size, generator=generator)
 
-    sides = Sides(objective, modules.transformer(*sizes), optimizer)
-    agreed = agreement(sides, start, list(islice(stream(), options.compared)), options.device)
+    method, module = optimizer.transformation(), modules.transformer(*sizes)
+    classic, first = partial(optimizer.classic_step, criterion=of_answers), list(islice(stream(), options.compared))
+    found = compared(objective, method, start, module, classic, first, options.device)
     losses, params, exams = [], start, [(0, exam(network, start[0], test))]
-    steps = fn.train(fn.explicit(objective), optimizer.transformation(), start, islice(stream(), options.steps))
+    steps = fn.train(fn.explicit(objective), method, start, islice(stream(), options.steps))
     for count, step in enumerate(steps, start=1):
         params = step.params
         losses.append(step.value.item())
@@ -99,11 +101,12 @@ def run(options: Addition) -> Result:
             "loss per step": losses,
             "right after steps": exams,
             "mistakes": mistakes,
-            "largest difference per step": agreed.distances,
-            "seconds": agreed.timing.rounds,
+            "largest difference per step": found.differences,
+            "largest difference of providers": found.providers,
+            "seconds": found.timing.rounds,
         },
-        observations=[*presentation.observations(exams, learnt, len(train), mistakes), *agreed.observations()],
-        figures={"learning": presentation.draw_learning(losses, exams, agreed)},
+        observations=[*presentation.observations(exams, learnt, len(train), mistakes), *found.observations()],
+        figures={"learning": presentation.draw_learning(losses, exams, found.differences)},
         tables=[presentation.table_of_mistakes(mistakes)] if mistakes else [],
     )
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from experiments.core.agreement import Agreement
+from experiments.core.beside import draw_differences
 from experiments.core.result import Table
 from funcnn.plots import COLORS, figure, log_scale
 
@@ -28,7 +28,7 @@ def table_of_mistakes(mistakes: Sums) -> Table:
     )
 
 
-def draw_learning(losses: list[float], exams: list[tuple[int, int]], agreed: Agreement) -> tuple[Any, str]:
+def draw_learning(losses: list[float], exams: list[tuple[int, int]], differences: list[float]) -> tuple[Any, str]:
     """The loss, the exams and the difference from others, against the steps."""
     drawing, (left, middle, right) = figure(3, width=13.0, height=3.8)
     left.plot(range(len(losses)), losses, color=COLORS[0], linewidth=1)
@@ -36,10 +36,9 @@ def draw_learning(losses: list[float], exams: list[tuple[int, int]], agreed: Agr
     left.set(xlabel="step", ylabel="loss of a digit, minibatch")
     middle.plot(*zip(*exams, strict=True), color=COLORS[1], marker=".")
     middle.set(xlabel="step", ylabel="right, of 1,000 sums held out", ylim=(0, 1040))
-    agreed.draw(right)
-    right.xaxis.get_major_locator().set_params(integer=True)
+    draw_differences(right, differences)
     return (
         drawing,
         "The loss of the answer's digits; how many sums that it has not seen are right; and the largest difference of a "
-        "parameter from the explicit gradient's, in float64.",
+        "parameter by explicit from classic PyTorch's, in float64.",
     )

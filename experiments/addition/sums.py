@@ -6,6 +6,7 @@ import torch
 from torch import Generator, Tensor
 
 import funcnn as fn
+from experiments.core.beside import cross_entropy
 
 QUESTION, ANSWER = 4, 3  # digits
 LENGTH = QUESTION + ANSWER - 1  # of what the network is given: nothing follows the last digit
@@ -36,6 +37,11 @@ def last(places: int) -> fn.Layer:
 def exercises(sums: Tensor) -> tuple[Tensor, Tensor]:
     """What the network is given, and what it has to say: each digit of the answer, of all that stand before it."""
     return sums[:, :-1], sums[:, QUESTION:]
+
+
+def of_answers(logits: Tensor, labels: Tensor) -> Tensor:
+    """Classic PyTorch's loss of the last places of logits (N, T, C), as many as there are labels (N, L)."""
+    return cross_entropy(logits[:, -labels.shape[1] :], labels)
 
 
 def answers(layer: fn.Layer, params: Any, sums: Tensor) -> Tensor:

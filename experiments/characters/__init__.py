@@ -6,6 +6,7 @@ The setting is that of nanoGPT for a processor, https://github.com/karpathy/nano
 """
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any, Literal, NamedTuple
 
@@ -17,7 +18,7 @@ from experiments.characters.heads import maps, weight_by_distance
 from experiments.characters.writing import counting_losses, write
 from experiments.core import modules
 from experiments.core.adamw import AdamW
-from experiments.core.agreement import Sides, agreement
+from experiments.core.beside import compared, cross_entropy
 from experiments.core.options import BadOption
 from experiments.core.result import Result
 from experiments.core.text import Reading, Text, batches, passages
@@ -82,11 +83,13 @@ def run(options: Characters) -> Result:
         return Moment(steps, mean_loss(objective, params, held_out), text.decode(written))
 
     stream = batches(text.train, options.length, options.batch_size, generator)
-    sides = Sides(objective, modules.transformer(*sizes), optimizer)
-    agreed = agreement(sides, start, list(islice(stream, options.compared)), options.device)
+    method, module = optimizer.transformation(), modules.transformer(*sizes)
+    classic, first = partial(optimizer.classic_step, criterion=cross_entropy), list(islice(stream, options.compared))
+    found = compared(objective, method, start, module, classic, first, options.device)
     when, losses, params, moments = {options.steps >> k for k in range(5)}, [], start, [look(0, start)]
-    method = fn.compiled(optimizer.transformation()) if options.compiled else optimizer.transformation()
-    steps = fn.train(fn.explicit(objective), method, start, islice(stream, options.steps))
+    steps = fn.train(
+        fn.explicit(objective), fn.compiled(method) if options.compiled else method, start, islice(stream, options.steps)
+    )
     for count, step in enumerate(steps, start=1):
         params = step.params
         losses.append(step.value.item())
@@ -101,13 +104,14 @@ def run(options: Characters) -> Result:
             "loss per step": losses,
             "moments": [moment._asdict() for moment in moments],
             "guesses": guesses,
-            "largest difference per step": agreed.distances,
-            "seconds": agreed.timing.rounds,
+            "largest difference per step": found.differences,
+            "largest difference of providers": found.providers,
+            "seconds": found.timing.rounds,
             "weight by distance": by_distance.tolist(),
         },
-        observations=[*presentation.observations(moments, guesses, by_distance), *agreed.observations()],
+        observations=[*presentation.observations(moments, guesses, by_distance), *found.observations()],
         figures={
-            "learning": presentation.draw_learning(losses, moments, guesses, agreed),
+            "learning": presentation.draw_learning(losses, moments, guesses, found.differences),
             "attention": presentation.draw_maps(maps(layer, params, shown[None], options.heads)[0], text.decode(shown)),
             "distance": presentation.draw_distances(by_distance),
         },

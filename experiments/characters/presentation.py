@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments.core.agreement import Agreement
+from experiments.core.beside import draw_differences
 from experiments.core.result import Table
 from funcnn.plots import COLORS, DASHES, figure, heat_map
 
@@ -40,7 +40,7 @@ def shown(text: str) -> str:
     return text.replace("$", "＄")
 
 
-def draw_learning(losses: list[float], moments: Any, guesses: dict[str, float], agreed: Agreement) -> tuple[Any, str]:
+def draw_learning(losses: list[float], moments: Any, guesses: dict[str, float], differences: list[float]) -> tuple[Any, str]:
     """The loss against the steps, and the difference from others."""
     drawing, (left, right) = figure(2, width=11.0, height=4.0)
     left.plot(range(len(losses)), losses, color=COLORS[5], linewidth=0.7, label="minibatch")
@@ -52,11 +52,11 @@ def draw_learning(losses: list[float], moments: Any, guesses: dict[str, float], 
         left.annotate(name, (len(losses), loss), color=color, **place)
     left.set(xlabel="step", ylabel="loss of a character")
     left.legend(frameon=False, fontsize="small", loc="upper right", bbox_to_anchor=(1, 0.9))
-    agreed.draw(right)
+    draw_differences(right, differences)
     return (
         drawing,
-        "The loss of a character, with what guessing by counts would reach; and the largest difference of a parameter from "
-        "the explicit gradient's, in float64.",
+        "The loss of a character, with what guessing by counts would reach; and the largest difference of a parameter by "
+        "explicit from classic PyTorch's, in float64.",
     )
 
 

@@ -4,7 +4,8 @@ What their parameters differ by, step after step, is rounding, or an error of a 
 """
 
 from collections.abc import Callable, Iterable
-from itertools import tee
+from functools import partial
+from itertools import repeat, tee
 from typing import Any, NamedTuple
 
 import torch
@@ -12,8 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import funcnn as fn
-from experiments.core.modules import leaves_of
+from experiments.core.modules import copied, leaves_of
+from experiments.core.timing import Timing, interleaved
 from funcnn.plots import COLORS
+
+Classic = Callable[[Any], Tensor]  # a step of classic training, a function of the batch
 
 
 class Sides(NamedTuple):
@@ -28,7 +32,7 @@ def beside_classic(
     optimizer: Any,
     start: Any,
     module: nn.Module,
-    classic: Callable[[Any], Tensor],
+    classic: Classic,
     batches: Iterable[Any],
 ) -> Sides:
     """Trains by explicit gradients from a start that is the module's too, and the module by `classic`, its step."""
@@ -62,6 +66,55 @@ def beside_providers(
         )
         for name in names
     }
+
+
+def step_times(
+    explicit: fn.StepFn, optimizers: dict[str, Any], start: Any, classic: Classic, batch: Any, device: str
+) -> Timing:
+    """A step on one batch by each of the optimizers and by classic PyTorch, whose parameters go on changing."""
+    runs = {name: fn.train(explicit, own, start, repeat(batch)) for name, own in optimizers.items()}
+    sides = {name: partial(next, run) for name, run in runs.items()}
+    return interleaved(sides | {"classic": partial(classic, batch)}, device=device)
+
+
+class Compared(NamedTuple):
+    """How far explicit is from classic PyTorch step by step, from other providers at most, and the time of a step."""
+
+    differences: list[float]
+    providers: dict[str, float]
+    timing: Timing
+
+    def observations(self) -> list[str]:
+        """What that comes to, in sentences."""
+        (ratio, low, high), seconds = self.timing.ratio("explicit", "classic"), self.timing.seconds
+        return [
+            f"In float64: {agreement(self.differences, self.providers, len(self.differences))}",
+            f"A step takes {1e3 * seconds('explicit'):.1f} ms explicit and {1e3 * seconds('classic'):.1f} ms classic: "
+            f"{ratio:.2f} times as long (quartiles {low:.2f} to {high:.2f}).",
+        ]
+
+
+def compared(
+    objective: fn.Objective,
+    optimizer: Any,
+    start: Any,
+    module: nn.Module,
+    classic: Callable[[nn.Module], Classic],
+    batches: list[Any],
+    device: str,
+) -> Compared:
+    """All of it on these batches; `classic` makes of a module its step. The times are those in the dtype of the start.
+
+    Parameters are compared in float64. In float32 rounding would decide: the loss of a transformer does not depend on the
+    bias of its keys, and of a gradient that is nothing but rounding Adam makes steps as long as any other.
+    """
+    exact = fn.tree.map(Tensor.double, start)
+    double = copied(exact, module.to(device=device, dtype=torch.float64))
+    sides = beside_classic(objective, optimizer, exact, double, classic(double), batches)
+    providers = beside_providers(objective, optimizer, exact, batches, ("func_grad", "autograd"))
+    step = classic(copied(start, module.to(fn.tree.leaves(start)[0])))
+    timing = step_times(fn.explicit(objective), {"explicit": optimizer}, start, step, batches[0], device)
+    return Compared(sides.differences, providers, timing)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

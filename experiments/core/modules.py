@@ -24,6 +24,8 @@ def leaves_of(module: nn.Module, of_gradients: bool = False) -> list[Tensor]:
         return own(module.bias) + own(module.weight)
     if isinstance(module, nn.Embedding):
         return own(module.weight)
+    if isinstance(module, nn.ParameterList):
+        return [leaf for parameter in module for leaf in own(parameter)]
     if isinstance(module, nn.RNNBase):  # whose second bias is no parameter of ours
         return [*own(module.bias_ih_l0), *(leaf.T for leaf in own(module.weight_hh_l0) + own(module.weight_ih_l0))]
     return [leaf for child in module.children() for leaf in leaves_of(child, of_gradients)]

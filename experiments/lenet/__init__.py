@@ -7,11 +7,17 @@ its layers are in no library; `layers` writes them as one writes one's own.
 
 from dataclasses import dataclass
 
+import funcnn as fn
+from experiments.core.beside import beside_classic, beside_providers, step_times
+from experiments.core.classic import classic_step
 from experiments.core.result import Result
 from experiments.core.training import Run, training_run
-from experiments.lenet import comparison, presentation
+from experiments.lenet import presentation
 from experiments.lenet.digits import Digits, batches_of, drawn
+from experiments.lenet.loop import difference_times
 from experiments.lenet.networks import Contest, lenet_5, of_1989
+
+OTHERS = ("func_grad", "autograd", "central_difference")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,12 +43,14 @@ def run(options: LeNet) -> Result:
     differences, times, others = {}, {}, {}
     for contest in contests:
         batches = batches_of(contest.data.train, contest.batch_size, options.generator(), options.compared)
-        differences[contest.name] = comparison.beside_classic(contest, batches)
-        names = comparison.OTHERS if contest is old else comparison.OTHERS[:2]
-        others[contest.name] = comparison.beside_providers(contest, batches[: options.steps], names)
-        times[contest.name] = comparison.step_times(contest, options.device)
+        classic, descent = classic_step(contest.module, contest.criterion, contest.lr), fn.sgd(contest.lr)
+        same = contest.objective, descent, contest.start
+        differences[contest.name] = beside_classic(*same, contest.module, classic, batches).differences
+        others[contest.name] = beside_providers(*same, batches[: options.steps], OTHERS if contest is old else OTHERS[:2])
+        sides = contest.explicit, contest.optimizers, contest.start, classic
+        times[contest.name] = step_times(*sides, batches[0], options.device)
     runs = {contest.name: train(contest, options) for contest in contests}
-    moved = comparison.difference_times(old, options.device)
+    moved = difference_times(old, options.device)
     return presentation.result(presentation.Found(contests, runs, differences, others, times, moved), options)
 
 

@@ -8,8 +8,6 @@ Here the digits are others than his, their order is another in every pass, and s
 LeNet-5 is `fn.lenet()`, on ink from 0 to 1 of 28 x 28.
 """
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -17,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import funcnn as fn
-from experiments.core.modules import copied, leaves_of, lenet
+from experiments.core.modules import copied, lenet
 from experiments.lenet.digits import Images, as_signs
 from experiments.lenet.layers import connected, surrounded, units
 
@@ -82,7 +80,6 @@ class Contest(NamedTuple):
     data: fn.data.Dataset
     module: nn.Module
     criterion: nn.Module
-    leaves: Callable[[], list[Tensor]]  # the parameters of the module in the order of the tree's
     lr: float
     batch_size: int
     optimizers: dict[str, fn.Optimizer]  # the last of them trains it
@@ -121,14 +118,11 @@ def of_1989(train: Images, test: Images, generator: torch.Generator, tensors: An
     start = layer.init(generator, **tensors)
     module = Classic1989(start)
 
-    def leaves() -> list[Tensor]:
-        return [leaf.detach() for leaf in module.leaves]
-
     objective, data = fn.supervised(layer, fn.mean_squared_error()), fn.data.Dataset(ready(train), ready(test))
     lr = 0.03
     # A step of one digit is so short that eager it is overhead alone.
     optimizers = {"explicit": fn.sgd(lr), "compiled": fn.compiled(fn.sgd(lr))}
-    sides = fn.explicit(objective), start, data, module, nn.MSELoss(), leaves
+    sides = fn.explicit(objective), start, data, module, nn.MSELoss()
     return Contest("1989", layer, objective, *sides, lr, 1, optimizers)
 
 
@@ -145,5 +139,5 @@ def lenet_5(train: Images, test: Images, generator: torch.Generator, tensors: An
         copied(start, module)
     objective, data = fn.supervised(layer, fn.softmax_cross_entropy()), fn.data.Dataset(ready(train), ready(test))
     lr = 0.1
-    sides = fn.explicit(objective), start, data, module, nn.CrossEntropyLoss(), partial(leaves_of, module)
+    sides = fn.explicit(objective), start, data, module, nn.CrossEntropyLoss()
     return Contest("LeNet-5", layer, objective, *sides, lr, 10, {"explicit": fn.sgd(lr)})

@@ -1,4 +1,5 @@
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from experiments.characters.heads import maps, weight_by_distance
 from experiments.characters.writing import counting_losses, write
 from experiments.core import modules
 from experiments.core.adamw import AdamW
-from experiments.core.agreement import Sides, distances
+from experiments.core.beside import compared, cross_entropy
 from experiments.core.text import Text
 
 SIZES = (7, 6, 8, 2, 2)
@@ -58,17 +59,23 @@ def test_the_rate_warms_up_and_falls_to_the_least():
 def test_it_takes_the_steps_of_torchs():
     optimizer = AdamW(20, 1e-2, least=1e-3, warm_up=4, betas=(0.9, 0.99), bound=0.5)
     objective = fn.supervised(NETWORK, fn.softmax_cross_entropy())
-    sides = Sides(objective, modules.transformer(*SIZES), optimizer)
     batches = [(labels(20, 7, seed=k).reshape(4, 5), labels(20, 7, seed=k + 1).reshape(4, 5)) for k in range(0, 16, 2)]
-    found = distances(sides, PARAMS, batches)
-    moved = fn.tree.max_difference([*sides.path(fn.explicit, PARAMS, batches)][-1], fn.tree.leaves(PARAMS))
-    assert found.keys() == {"classic", "func_grad", "autograd"}
-    assert max(map(max, found.values())) < 1e-9 * moved
+    classic = partial(optimizer.classic_step, criterion=cross_entropy)
+    method, module = optimizer.transformation(), modules.transformer(*SIZES)
+    found = compared(objective, method, PARAMS, module, classic, batches, "cpu")
+    *_, end = fn.train(fn.explicit(objective), method, PARAMS, batches)
+    moved = fn.tree.max_difference(end.params, PARAMS)
+    assert found.providers.keys() == {"func_grad", "autograd"} and len(found.differences) == len(batches)
+    assert max(*found.differences, *found.providers.values()) < 1e-9 * moved
 
 
-def test_a_large_gradient_is_bounded_and_a_matrix_decays():
-    optimizer = AdamW(20, 1e-2, least=1e-3, warm_up=0, betas=(0.9, 0.99))
+def test_a_large_gradient_counts_as_one_of_the_bound_and_a_matrix_decays():
+    optimizer = AdamW(20, 1e-2, least=1e-3, warm_up=0, betas=(0.9, 0.99), bound=0.5)
     transformation, params = optimizer.transformation(), {"w": normal(3, 3), "b": normal(3)}
-    zero = fn.tree.zeros_like(params)
+    zero, grads = fn.tree.zeros_like(params), {"w": normal(3, 3, seed=1), "b": normal(3, seed=2)}
     updates, _ = transformation.update(zero, transformation.init(params), params=params)
     assert_close(updates, {"w": -1e-2 * 0.1 * params["w"], "b": zero["b"]}, 1e-12)
+    length = fn.tree.dot(grads, grads).sqrt()
+    _, state = transformation.update(grads, transformation.init(params), params=params)
+    assert length > 2
+    assert_close(state.m, fn.tree.map(lambda g: (1 - 0.9) * 0.5 * g / (length + 1e-6), grads), 1e-14)

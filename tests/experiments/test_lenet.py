@@ -10,7 +10,7 @@ from helpers import assert_close, normal, seeded
 
 import funcnn as fn
 from experiments import __main__ as command_line
-from experiments.lenet import LeNet, comparison
+from experiments.lenet import LeNet, loop
 from experiments.lenet.digits import TEST, TRAIN, Digits, as_signs, drawn
 from experiments.lenet.layers import connected, surrounded, units
 from experiments.lenet.networks import TABLE, Classic1989, lenet_5, network_of_1989, of_1989
@@ -173,7 +173,7 @@ def test_both_networks_learn_to_read(found):
 def test_differences_of_every_parameter_are_those_of_the_loop(found):
     moved = found["numbers"]["differences of all parameters"]
     assert moved["parameters"] == 9760 and moved["apart"] < 1e-6
-    slopes = comparison.loop(lambda w: (w**3).sum(), torch.tensor([1.0, 2.0, 3.0]).double(), range(0, 3, 2))
+    slopes = loop.loop(lambda w: (w**3).sum(), torch.tensor([1.0, 2.0, 3.0]).double(), range(0, 3, 2))
     assert_close(slopes, torch.tensor([3.0, 27.0]).double(), 1e-6)
 
 
