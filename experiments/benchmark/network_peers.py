@@ -6,25 +6,20 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from experiments.benchmark.peers import from_jax
 from experiments.core import modules
+from experiments.core.beside import cross_entropy
 from funcnn import tree
 
 Step = Callable[[], Any]
 
 
-def entropy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """The mean over samples and tokens."""
-    return F.cross_entropy(outputs.flatten(0, -2), targets.flatten())
-
-
 def classic(module: nn.Module, batch: Any, lr: float, value: Any = None) -> Step:
     """A step of classic PyTorch; `value` is a function of the batch that is compiled, or nothing."""
     optimizer = torch.optim.SGD(module.parameters(), lr=lr)
-    value = value or (lambda x, t: entropy(module(x), t))
+    value = value or (lambda x, t: cross_entropy(module(x), t))
 
     def step() -> Tensor:
         optimizer.zero_grad()
@@ -38,7 +33,7 @@ def classic(module: nn.Module, batch: Any, lr: float, value: Any = None) -> Step
 
 def torch_compile(module: nn.Module, batch: Any, lr: float) -> Step:
     """The same with the loss and its gradient by torch.compile."""
-    return classic(module, batch, lr, torch.compile(lambda x, t: entropy(module(x), t)))
+    return classic(module, batch, lr, torch.compile(lambda x, t: cross_entropy(module(x), t)))
 
 
 def jax_step(forward: Callable[[Any, Any], Any], params: Any, batch: Any, lr: float) -> Callable[[], list[Tensor]]:
@@ -128,7 +123,7 @@ def opacus_norms(params: Any, made: Callable[[], nn.Module], batch: Any, ghost: 
             return norms_of(module(x))
 
     def norms_of(outputs: Tensor) -> Tensor:
-        (entropy(outputs, t) * samples).backward()
+        (cross_entropy(outputs, t) * samples).backward()
         if ghost:
             return module.get_norm_sample()
         squares = [p.grad_sample.flatten(1).square().sum(1) for p in module.parameters()]
@@ -143,7 +138,7 @@ def vmapped_norms(params: Any, made: Callable[[], nn.Module], batch: Any) -> Cal
     own = {name: parameter.detach() for name, parameter in module.named_parameters()}
 
     def value(own: Any, x: Tensor, t: Tensor) -> Tensor:
-        return entropy(torch.func.functional_call(module, own, (x[None],)), t[None])
+        return cross_entropy(torch.func.functional_call(module, own, (x[None],)), t[None])
 
     mapped = torch.func.vmap(torch.func.grad(value), (None, 0, 0))
 

@@ -21,8 +21,8 @@ from .. import kernels
 from ..causes import Cause
 from ..report import Finding, relative_error
 from .contraction import Contraction, Leaves, RaisedError, norm, real
+from .digits import rounded
 from .piece import numbers
-from .surface import rounded
 from .thresholds import LIMITS
 from .trials import attempt, copied, quoted
 

@@ -19,6 +19,7 @@ from ..report import Finding, Report
 from ..types import Batch, Params
 from .case import Case
 from .diagnosis import HYPOTHESES
+from .digits import rounded
 from .directions import odds
 from .elsewhere import agreeing, beside, objects, overflows
 from .evidence import Hypothesis
@@ -27,7 +28,7 @@ from .formula import Formula, Swap
 from .precision import allowed, noise_floors
 from .sparse import densely, stored, with_places
 from .subject import Subject, check_finite, gradient_leaves, provider
-from .surface import Surface, rounded
+from .surface import Surface
 from .thresholds import LIMITS
 from .together import Together, directions_at
 from .trials import attempt, copied, repeated, same_value, untouched

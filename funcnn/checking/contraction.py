@@ -15,12 +15,12 @@ from torch import Tensor
 from .. import kernels, tree
 from ..errors import InputError, describe
 from ..types import StepFn, Tree
+from .digits import spreads
 from .formula import Formula, Swap
 from .piece import numbers
 from .rules import Gradients, Rule, floats
 from .sparse import dense, stored
 from .subject import Rows
-from .surface import spreads
 from .thresholds import LIMITS
 from .trials import attempt, copied, quoted
 

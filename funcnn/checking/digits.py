@@ -8,7 +8,8 @@ exact. So the function is evaluated with p bits in place of 53, where each opera
 
 for some p. Whole numbers of moderate size, zeros, and all that is merely moved or compared stay as they are, so that no
 index, mask or tie is another. (Monte Carlo arithmetic adds a random rounding in place of it: Parker, "Monte Carlo
-arithmetic", UCLA CSD-970002, 1997.)
+arithmetic", UCLA CSD-970002, 1997.) Beside that the operands themselves are rounded anew, and where a gradient goes is how
+far rounding moves it: `spreads`.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,8 +20,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from .. import tree
-from .trials import attempt
+from ..types import Batch, Params, Tree
+from .trials import attempt, copied
 
+ANEW = 4  # times that the operands are rounded anew
 LEFT_OUT = (2, 4, 8)  # bits, 53 - p: one number in 256 is none the shorter for it
 
 
@@ -61,3 +64,31 @@ def rounding(values: Callable[[Tensor], Tensor], at: Tensor, found: Tensor) -> T
     for bits, other in shorter(values, at):
         off = torch.maximum(off, (other.cpu() - found).abs().nan_to_num(torch.inf, torch.inf) / 2**bits)
     return off
+
+
+def rounded(x: Tree, eps: float, seed: int = 0) -> Tree:
+    """The same tree with every floating number moved towards 0, where all may go, by a random relative error of size eps."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def leaf(x: Any) -> Any:
+        if not (isinstance(x, Tensor) and x.is_floating_point()):
+            return x
+        return x * (1 - eps * torch.rand(x.shape, generator=generator, dtype=torch.float64).to(x))
+
+    return tree.map(leaf, x)
+
+
+def spreads(gradient: Callable[..., Any], params: Params, batch: Batch, few: bool = True) -> list[float]:
+    """How far rounding moves each leaf of a gradient, that of every operand or of every operation; 0 where it refuses.
+
+    Without `few`, for many numbers, the operands are rounded once.
+    """
+    eps = max(torch.finfo(leaf.dtype).eps for leaf in tree.leaves(params))
+    here = tree.leaves(gradient(*copied((params, batch)))[1])
+    anew = [[rounded(x, 4 * eps, seed) for x in (params, batch)] for seed in range(ANEW if few else 1)]
+    there = [attempt(gradient, *moved) for moved in anew]
+    if any(each is None for each in there):
+        return [0.0] * len(here)
+    there += [each for _, each in shorter(gradient, *copied((params, batch)))] if few else []
+    moved = [tree.leaves(each[1]) for each in there]
+    return [max(float((x - other[i]).double().norm()) for other in moved) for i, x in enumerate(here)]

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from .. import tree
 from ..report import relative_error
+from .digits import ANEW, rounded
 from .plain import derived, plain
-from .surface import ANEW, Surface, rounded, upcast
+from .surface import Surface, upcast
 from .thresholds import LIMITS
 from .trials import copied
 

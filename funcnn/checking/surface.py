@@ -23,46 +23,16 @@ from ..providers.differences import finite_difference, in_chunks
 from ..providers.doors import behind_door
 from ..providers.structured import Probe, probes
 from ..types import Batch, Objective, Params, StepFn, Tree
-from .digits import shorter
+from .digits import rounded, spreads
 from .plain import derived, plain
 from .subject import Subject, gradient_leaves
 from .thresholds import EPS, LIMITS, WALKED_TOGETHER
 from .trials import attempt, copied
 
-ANEW = 4  # times that the operands are rounded anew
-
 
 def upcast(x: Tree) -> Tree:
     """The same tree with every floating leaf in float64, exactly: no float of torch's has more digits."""
     return tree.map(lambda leaf: leaf.double() if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf, x)
-
-
-def rounded(x: Tree, eps: float, seed: int = 0) -> Tree:
-    """The same tree with every floating number moved towards 0, where all may go, by a random relative error of size eps."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def leaf(x: Any) -> Any:
-        if not (isinstance(x, Tensor) and x.is_floating_point()):
-            return x
-        return x * (1 - eps * torch.rand(x.shape, generator=generator, dtype=torch.float64).to(x))
-
-    return tree.map(leaf, x)
-
-
-def spreads(gradient: Callable[..., Any], params: Params, batch: Batch, few: bool = True) -> list[float]:
-    """How far rounding moves each leaf of a gradient, that of every operand or of every operation; 0 where it refuses.
-
-    Without `few`, for many numbers, the operands are rounded once.
-    """
-    eps = max(torch.finfo(leaf.dtype).eps for leaf in tree.leaves(params))
-    here = tree.leaves(gradient(*copied((params, batch)))[1])
-    anew = [[rounded(x, 4 * eps, seed) for x in (params, batch)] for seed in range(ANEW if few else 1)]
-    there = [attempt(gradient, *moved) for moved in anew]
-    if any(each is None for each in there):
-        return [0.0] * len(here)
-    there += [each for _, each in shorter(gradient, *copied((params, batch)))] if few else []
-    moved = [tree.leaves(each[1]) for each in there]
-    return [max(float((x - other[i]).double().norm()) for other in moved) for i, x in enumerate(here)]
 
 
 class Surface:

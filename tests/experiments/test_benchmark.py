@@ -172,7 +172,7 @@ def test_the_scenes_of_the_networks_are_what_their_peers_compute():
         x, t = made.batch[0][:2], made.batch[1][:2]
         batch = (x.double() if x.is_floating_point() else x, t)
         module = modules.copied(params, made.made().double())
-        expected = network_peers.entropy(module(batch[0]), t)
+        expected = network_peers.cross_entropy(module(batch[0]), t)
         value, grads = fn.explicit(fn.supervised(made.layer, fn.softmax_cross_entropy()))(params, batch)
         assert error(value, expected) < 1e-10, name
         norms = network_peers.vmapped_norms(params, lambda made=made: made.made().double(), batch)()

@@ -4,8 +4,8 @@ The order is that of how much is claimed: what few formulas would show by chance
 """
 
 from ..evidence import Hypothesis
-from .alias import other_cotangent
 from .another import another_function, forward_of_cotangent
+from .cotangent import other_cotangent
 from .edges import edge_cut, pair_cut
 from .families import every_step
 from .local import factors, left_out, operands, slopes
