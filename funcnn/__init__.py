@@ -10,12 +10,12 @@ from .checking.diagnosis import HYPOTHESES as HYPOTHESES
 from .checking.vjp import assert_vjp as assert_vjp
 from .checking.vjp import check_vjp as check_vjp
 from .checking.witnesses import WITNESSES as WITNESSES
+from .display import progress as progress
 from .epochs import Fit as Fit
-from .epochs import History as History
 from .epochs import fit as fit
 from .epochs import minibatches as minibatches
-from .epochs import progress as progress
 from .errors import InputError as InputError
+from .history import History as History
 from .interop.torch_function import torch_function as torch_function
 from .layers.activations import gelu as gelu
 from .layers.activations import leaky_relu as leaky_relu

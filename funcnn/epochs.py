@@ -1,39 +1,16 @@
 """What most callers do with `train`: epochs over shuffled minibatches, an evaluation after each, a history to look at."""
 
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from operator import length_hint
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor
 
 from . import tree
 from .errors import InputError, check_batch, check_count, check_generator, describe
+from .history import History
 from .loop import train
 from .types import Batch, Params, State
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-T = TypeVar("T")
-
-
-class History(NamedTuple):
-    """What happened: `losses` (steps,), `epoch_ends` the number of steps at the end of each epoch, and `evaluations`.
-
-    `evaluations[name]` has one number per epoch.
-    """
-
-    losses: Tensor
-    epoch_ends: list[int]
-    evaluations: dict[str, list[float]]
-
-    def plot(self) -> "Figure":
-        """The loss of every step, and the evaluations, against the steps."""
-        from .plots import plot_history
-
-        return plot_history(self.losses, self.epoch_ends, self.evaluations)
 
 
 class Fit(NamedTuple):
@@ -124,28 +101,3 @@ def _numbers(evaluate: Callable[[Params], Any] | None, params: Params) -> dict[s
         return {name: float(number) for name, number in named.items()}
     except (TypeError, ValueError, RuntimeError):
         raise InputError("evaluate(params)", describe(result), "a number, or a mapping of names to numbers") from None
-
-
-def progress(iterable: Iterable[T], total: int | None = None) -> Iterator[T]:
-    """The same items, with a bar on a terminal that says how many have passed; nothing is shown in a pipe.
-
-    For whatever takes long: `progress(train(...), total=1000)`, `fit(..., epochs=progress(range(30)))`. `total` is how many
-    there will be; None asks the iterable.
-
-    Raises:
-        InputError: it is no iterable, or total is no positive integer.
-    """
-    if not isinstance(iterable, Iterable):
-        raise InputError("progress(iterable)", describe(iterable), "an iterable, such as range(30) or train(...)")
-    count = length_hint(iterable) or None if total is None else check_count("total", total)
-    return _shown(iterable, count)
-
-
-def _shown(iterable: Iterable[T], total: int | None) -> Iterator[T]:
-    if not sys.stderr.isatty():
-        yield from iterable
-        return
-    from rich.console import Console
-    from rich.progress import track
-
-    yield from track(iterable, total=total, description="", console=Console(stderr=True), transient=True)

@@ -1,13 +1,9 @@
-import io
-import sys
-
 import numpy as np
 import pytest
 import torch
 from helpers import classifier, normal, same_bits, seeded
 from hypothesis import given
 from hypothesis import strategies as st
-from matplotlib.figure import Figure
 
 import funcnn as fn
 
@@ -92,84 +88,6 @@ def test_the_evaluation_sees_the_parameters_at_the_end_of_its_epoch():
     assert len(seen) == 2 and torch.equal(seen[-1], result.params) and not torch.equal(*seen)
 
 
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
-def on_terminal(monkeypatch):
-    monkeypatch.setattr("sys.stderr", Terminal())
-    monkeypatch.setenv("TERM", "xterm")
-    return sys.stderr
-
-
-def test_fit_shows_nothing_not_even_on_a_terminal(monkeypatch, capfd):
-    terminal = on_terminal(monkeypatch)
-    run(epochs=3)
-    assert terminal.getvalue() == "" and capfd.readouterr().out == ""
-
-
-def test_in_a_pipe_progress_is_silent(capfd):
-    assert list(fn.progress(range(3))) == [0, 1, 2]
-    assert capfd.readouterr() == ("", "")
-
-
-# name: (makes an iterable, its total)
-LENGTHS = {
-    "a range": (lambda: range(30), None),
-    "a generator and its total": (lambda: (x for x in range(7)), 7),
-    "a generator": (lambda: (x for x in range(7)), None),
-    "an iterator that knows what is left": (lambda: iter([1, 2, 3]), None),
-    "nothing": (lambda: [], None),
-}
-
-
-@pytest.mark.parametrize("name", LENGTHS)
-def test_on_a_terminal_progress_is_shown_on_stderr_and_the_items_are_the_same(name, monkeypatch, capfd):
-    terminal = on_terminal(monkeypatch)
-    make, total = LENGTHS[name]
-    assert list(fn.progress(make(), total)) == list(make())
-    assert terminal.getvalue() and capfd.readouterr().out == ""
-
-
-def test_the_share_that_has_passed_is_shown(monkeypatch):
-    terminal = on_terminal(monkeypatch)
-    for _ in fn.progress(range(4)):
-        pass
-    known = terminal.getvalue()
-    terminal.truncate(0)
-    for _ in fn.progress(x for x in range(4)):
-        pass
-    assert "100%" in known and "100%" not in terminal.getvalue()
-
-
-def test_fit_with_progress_is_fit(monkeypatch):
-    terminal = on_terminal(monkeypatch)
-    shown = run(epochs=fn.progress(range(3)))
-    assert terminal.getvalue() and same_bits(shown, run(epochs=3))
-
-
-def test_progress_is_for_whatever_takes_long(monkeypatch):
-    terminal = on_terminal(monkeypatch)
-    objective, params, batch = classifier()
-    steps = fn.train(fn.explicit(objective), fn.sgd(0.1), params, [batch] * 3)
-    assert len(list(fn.progress(steps, total=3))) == 3 and terminal.getvalue()
-
-
-def test_no_item_is_taken_before_it_is_asked_for():
-    taken = []
-    items = fn.progress(taken.append(x) for x in range(3))
-    assert taken == []
-    next(items)
-    assert taken == [0]
-
-
-@pytest.mark.parametrize(("arguments", "place"), [((3,), "progress"), (([1], 0), "total"), (([1], 1.5), "total")])
-def test_what_has_no_progress_is_refused(arguments, place, as_users_run_it):
-    with pytest.raises(fn.InputError, match=f"^{place}.*: got"):
-        fn.progress(*arguments)
-
-
 def test_an_epoch_is_an_item_of_an_iterable(as_users_run_it):
     assert run(epochs=iter("abc")).history.epoch_ends == run(epochs=3).history.epoch_ends
     assert same_bits(run(epochs=np.int64(2)), run(epochs=2))
@@ -179,21 +97,6 @@ def test_an_evaluation_must_have_the_same_names_after_every_epoch(as_users_run_i
     names = iter(["a", "b"])
     with pytest.raises(fn.InputError, match="the same names after every epoch"):
         run(evaluate=lambda w: {next(names): 1.0})
-
-
-@pytest.mark.parametrize(("evaluate", "panels"), [(None, 1), (lambda w: {"error": 1.0, "accuracy": 0.5}, 2)])
-def test_a_history_plots_itself_with_labels_and_legends(evaluate, panels, tmp_path):
-    drawing = run(evaluate=evaluate).history.plot()
-    assert isinstance(drawing, Figure) and len(drawing.axes) == panels
-    for axis in drawing.axes:
-        assert axis.get_xlabel() and axis.get_ylabel() and axis.get_legend().get_texts()
-    drawing.savefig(tmp_path / "history.png")
-    assert (tmp_path / "history.png").read_bytes().startswith(b"\x89PNG")
-
-
-@pytest.mark.parametrize("losses", [[0.0, 0.0], [-1.0, 2.0], [float("nan"), 1.0], [float("inf"), 1.0]], ids=str)
-def test_a_run_that_reached_zero_or_went_wrong_can_still_be_drawn(losses, tmp_path):
-    fn.History(torch.tensor(losses), [1, 2], {}).plot().savefig(tmp_path / "history.png")
 
 
 # name: (changed arguments, the place that the error names)

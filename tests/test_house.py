@@ -21,7 +21,7 @@ MODULES = sorted(module.name for module in pkgutil.walk_packages([str(ROOT)], "f
 # Each imports of its own line and of those above. A folder stands for all that is in it.
 ORDER = [
     ["errors"],
-    ["causes", "types", "kernels", "report"],
+    ["causes", "types", "kernels", "report", "history", "display"],
     ["fused"],
     ["tree", "plots", "data"],
     ["layers"],
@@ -36,7 +36,7 @@ ORDER = [
     ["interop"],
 ]
 # Imported where something is drawn, or by a type checker: what draws has numbers alone and knows none of its callers.
-LAZY = {("report", "plots"), ("epochs", "plots")}
+LAZY = {("report", "plots"), ("history", "plots")}
 
 
 def module_of(path):
@@ -105,7 +105,7 @@ def test_matplotlib_is_imported_by_what_draws_alone_and_not_with_the_library():
     others = {module_of(path): imports(path)[1] for path in FILES}
     # The name of a figure's type is imported for type checkers.
     users = {module for module, names in others.items() if any(name.startswith("matplotlib") for name in names)}
-    assert users <= {"funcnn.plots", "funcnn.report", "funcnn.epochs"}
+    assert users <= {"funcnn.plots", "funcnn.report", "funcnn.history"}
     heavy = {"matplotlib", "rich", "sklearn", "torch._inductor.compile_fx", "experiments"}
     code = f"import sys, funcnn; print(*sorted({heavy!r} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"

@@ -1,0 +1,30 @@
+import pytest
+import torch
+from helpers import normal, seeded
+from matplotlib.figure import Figure
+
+import funcnn as fn
+
+
+def mean_of(w, x):
+    return (w - x).square().mean(), 2 * (w - x).mean(0)
+
+
+def run(**options):
+    options = {"epochs": 2, "batch_size": 4, "generator": seeded(), **options}
+    return fn.fit(mean_of, fn.sgd(0.1), torch.zeros(3), normal(10, 3), **options)
+
+
+@pytest.mark.parametrize(("evaluate", "panels"), [(None, 1), (lambda w: {"error": 1.0, "accuracy": 0.5}, 2)])
+def test_a_history_plots_itself_with_labels_and_legends(evaluate, panels, tmp_path):
+    drawing = run(evaluate=evaluate).history.plot()
+    assert isinstance(drawing, Figure) and len(drawing.axes) == panels
+    for axis in drawing.axes:
+        assert axis.get_xlabel() and axis.get_ylabel() and axis.get_legend().get_texts()
+    drawing.savefig(tmp_path / "history.png")
+    assert (tmp_path / "history.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("losses", [[0.0, 0.0], [-1.0, 2.0], [float("nan"), 1.0], [float("inf"), 1.0]], ids=str)
+def test_a_run_that_reached_zero_or_went_wrong_can_still_be_drawn(losses, tmp_path):
+    fn.History(torch.tensor(losses), [1, 2], {}).plot().savefig(tmp_path / "history.png")
