@@ -17,6 +17,7 @@ from .epochs import minibatches as minibatches
 from .errors import InputError as InputError
 from .history import History as History
 from .interop.torch_function import torch_function as torch_function
+from .interop.torch_module import module as module
 from .layers.activations import gelu as gelu
 from .layers.activations import leaky_relu as leaky_relu
 from .layers.activations import relu as relu

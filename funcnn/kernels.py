@@ -62,6 +62,17 @@ def under_transform() -> bool:
     return bool(torch._C._are_functorch_transforms_active() or torch._C._len_torch_dispatch_stack())
 
 
+def traced() -> bool:
+    """Whether operations go through a dispatch mode on their way, as where a graph is traced, and may not run yet."""
+    return bool(torch._C._len_torch_dispatch_stack())
+
+
+def constant(x: Tensor) -> Tensor:
+    """A tensor that belongs to a function and never changes; traced, a constant of the graph."""
+    y: Tensor = torch.ops.aten.lift_fresh_copy(x) if traced() else x
+    return y
+
+
 def _onednn_serves(a: Tensor, b: Tensor) -> bool:
     return (
         a.ndim == b.ndim == 2

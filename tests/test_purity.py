@@ -58,6 +58,7 @@ def doubled(params, batch):
 ACTIVATIONS = {"sigmoid": fn.sigmoid(), "tanh": fn.tanh(), "relu": fn.relu(), "softmax": fn.softmax()}
 NORMED, DROPPING = fn.serial(fn.dense(4, 2), fn.batch_norm(2)), fn.with_dropout(fn.serial(fn.dense(4, 2), fn.dropout(0.5)))
 NORMED_PARAMS = DENSE, {"w": normal(2), "b": normal(2, seed=1)}
+MODULE = fn.module(torch.nn.Sequential(torch.nn.ReLU(inplace=True), torch.nn.Linear(4, 4, dtype=torch.float64)))
 TREE = {"b": normal(3), "a": (normal(2, 2, seed=1), ())}
 
 # name: (a function, its arguments)
@@ -69,6 +70,7 @@ CALLS = {
     "accuracy": (lambda params, batch: fn.accuracy(fn.mlp([4, 3, 2]), params, batch), (PARAMS, BATCH)),
     "torch_function of a layer": (fn.torch_function(fn.mlp([4, 3, 2])), (PARAMS, X)),
     "torch_function of a loss": (fn.torch_function(fn.softmax_cross_entropy(clip=0.01)), (DY, BATCH[1])),
+    "module": (lambda x: forward_and_backward(MODULE)(MODULE.init(seeded()), x, x), (X,)),
     "half_squared_error": (value_and_gradient(fn.half_squared_error()), (P, Y)),
     "mean_squared_error": (value_and_gradient(fn.mean_squared_error(2.0)), (P, Y)),
     "binary_cross_entropy": (value_and_gradient(fn.binary_cross_entropy()), (P, Y)),

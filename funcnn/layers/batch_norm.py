@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float, Inexact
 from torch import Tensor
 
-from .. import fused
+from .. import fused, kernels
 from ..errors import InputError, check_count, check_number, describe
 from ..types import Layer, Params, Residuals
 from .columns import Forward
@@ -79,8 +79,8 @@ def by_fixed(features: int, eps: float, mean: Float[Tensor, " C"], variance: Flo
 
     def forward(params: dict[str, Tensor], x: Inexact[Tensor, "N C *T"]) -> tuple[Tensor, Residuals]:
         w, b = (per_channel(params[name], x) for name in "wb")
-        r = per_channel(torch.rsqrt(variance + eps).to(x.dtype), x)
-        xhat = r * (x - per_channel(mean.to(x.dtype), x))
+        r = per_channel(torch.rsqrt(kernels.constant(variance) + eps).to(x.dtype), x)
+        xhat = r * (x - per_channel(kernels.constant(mean).to(x.dtype), x))
         return xhat * w + b, (xhat, r * w)
 
     def summands(residuals: tuple[Tensor, Tensor], dy: Float[Tensor, "N C *T"]) -> dict[str, Rows]:

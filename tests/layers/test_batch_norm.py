@@ -162,3 +162,11 @@ def test_what_does_not_fit_is_refused(name):
     with pytest.raises(fn.InputError) as caught:
         call()
     assert says(caught.value, *message)
+
+
+def test_a_compiled_step_knows_the_fixed_statistics():
+    network, x, t = fn.serial(fn.dense(4, 3), fn.batch_norm(3)), normal(6, 4), labels(6, 3)
+    params = network.init(seeded())
+    step_fn = fn.explicit(fn.supervised(fn.calibrate(network, params, [x]), fn.softmax_cross_entropy()))
+    eager, quick = (next(fn.train(step_fn, way(fn.sgd(0.1)), params, [(x, t)])) for way in (fn.descend, fn.compiled))
+    assert_close((quick.params, quick.value), (eager.params, eager.value), 1e-14)
