@@ -27,6 +27,7 @@ from . import kernels, tree
 from .errors import check_batch, check_like, check_number, check_params
 from .layers.factors import Rows, Summands
 from .losses import Mean
+from .memory import check_memory
 from .objectives import Backpropagated
 from .providers.doors import behind_door, lifted
 from .types import Batch, Params, StepFn
@@ -39,11 +40,15 @@ def per_sample(step_fn: StepFn | Callable[[Params, Batch], Any]) -> Callable[[Pa
     the batch gradient.
 
     Raises (when called):
-        InputError: an empty batch, or leaves that disagree on N; whatever step_fn refuses.
+        InputError: an empty batch, or leaves that disagree on N; more gradients than there is memory for; whatever step_fn
+            refuses.
     """
     gradients = _summands(step_fn)
 
     def values_and_gradients(params: Params, batch: Batch) -> tuple[Tensor, Params]:
+        check_params(params)
+        check_batch(batch)
+        _check_room(params, batch)
         values, summands = gradients(params, batch)
         return values, tree.map(lambda summand: summand.each(), summands)
 
@@ -96,6 +101,7 @@ def _summands(step_fn: StepFn | Callable[[Params, Batch], Any]) -> Callable[[Par
     rule: Any = behind_door(provider.value_and_grad)
 
     def by_vmap(params: Params, batch: Batch) -> tuple[Tensor, Summands]:
+        _check_room(params, batch)
         samples, unflatten = tree.flatten(batch)
 
         def single(sample: list[Tensor]) -> tuple[Tensor, Params]:
@@ -116,6 +122,14 @@ def _summands(step_fn: StepFn | Callable[[Params, Batch], Any]) -> Callable[[Par
         return values, spec.unflatten(leaves)
 
     return call
+
+
+def _check_room(params: Params, batch: Batch) -> None:
+    """Raises InputError unless the gradients of all samples fit into memory."""
+    leaves, (first, *_) = tree.leaves(params), [*tree.leaves(batch), None]
+    if leaves and first is not None:
+        size = len(first) * sum(leaf.nbytes for leaf in leaves)
+        check_memory("batch", f"{len(first)} samples, each with a gradient,", size, leaves[0].device)
 
 
 def _norms(values: Tensor, summands: Summands) -> Tensor:

@@ -21,6 +21,7 @@ MODULES = sorted(module.name for module in pkgutil.walk_packages([str(ROOT)], "f
 # Each imports of its own line and of those above. A folder stands for all that is in it.
 ORDER = [
     ["errors"],
+    ["memory"],
     ["causes", "types", "kernels", "report", "history", "display"],
     ["fused"],
     ["tree", "plots", "data"],

@@ -13,6 +13,7 @@ import torch
 from torch import Generator, Tensor
 
 from ..errors import InputError, check_batch, check_count, check_dtype, check_generator, check_number, describe
+from ..memory import check_memory
 from .idx import read_idx
 
 
@@ -179,6 +180,7 @@ def _standardised(
     train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], dtype: torch.dtype | None, device: torch.device | str
 ) -> Dataset:
     check_dtype(dtype)
+    check_memory("inputs", "copies in float64", 2 * 8 * train[0].numel(), train[0].device)
     # Squares would leave the range where the numbers are near its ends. A power of two changes no digit.
     _, exponent = torch.frexp(train[0].double().abs().amax(0))
     scale = 2.0 ** -exponent.clamp(-1000, 1000).double()

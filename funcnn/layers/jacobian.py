@@ -16,6 +16,7 @@ from torch import Tensor
 
 from .. import kernels, tree
 from ..errors import InputError, check_batch, check_params, describe
+from ..memory import check_memory
 from ..types import Layer, Params
 from .pullbacks import pulled, ran
 
@@ -27,13 +28,15 @@ def jacobian(layer: Layer, params: Params, x: Tensor) -> tuple[Params, Any]:
     there is no dy/dx: it is ().
 
     Raises:
-        InputError: layer is no Layer, or refuses its params or x.
+        InputError: layer is no Layer, or refuses its params or x; derivatives that there is no memory for.
     """
     if not isinstance(layer, Layer):
         raise InputError("layer", describe(layer), "a Layer, such as dense(4, 3)")
     check_params(params)
     check_batch(x, "x")
     y, residuals = ran(layer.forward, params, x)
+    size = y.numel() * (sum(leaf.numel() for leaf in tree.leaves(params)) + x.numel() + y.numel()) * y.itemsize
+    check_memory("x", f"derivatives of {y.numel()} outputs", size, y.device)
     units = torch.eye(y.numel(), dtype=y.dtype, device=y.device).reshape(-1, *y.shape)
     vmapped = torch.func.vmap(lambda dy: pulled(layer.backward, residuals, dy))
     dparams, dx = kernels.undisturbed(vmapped, units)

@@ -24,7 +24,10 @@ from torch import Tensor
 
 from .. import tree
 from ..errors import check_count, check_number
+from ..memory import check_memory
 from ..types import At, Optimizer, Params, Step
+
+MATRICES = 5  # (n, n), held at once while H is updated
 
 
 class BFGSState(NamedTuple):
@@ -45,14 +48,18 @@ def bfgs(lr: float = 1.0, decrease: float = 1e-4, curvature: float = 0.9, max_ev
     no trial lowers the loss. Memory and time of a step grow with n^2; it looks at numbers, so it runs eagerly.
 
     Raises:
-        InputError: lr is not positive, decrease outside [0, 1) or curvature outside [decrease, 1).
+        InputError: lr is not positive, decrease outside [0, 1) or curvature outside [decrease, 1); (at the start) more
+            parameters than there is memory for.
     """
     lr, decrease = check_number("lr", lr, minimum=math.ulp(0)), check_number("decrease", decrease, below=1)
     curvature = check_number("curvature", curvature, minimum=decrease, below=1)  # else no step may satisfy both
     max_evaluations = check_count("max_evaluations", max_evaluations)
 
     def init(params: Params) -> BFGSState:
-        return BFGSState(_identity(tree.ravel(params)[0]))
+        w, _ = tree.ravel(params)
+        held = MATRICES * len(w) ** 2 * w.itemsize
+        check_memory("params", f"{len(w)} numbers, for which bfgs keeps matrices", held, w.device)
+        return BFGSState(_identity(w))
 
     def step(at: At, params: Params, state: BFGSState) -> Step:
         value, grads = at(params)

@@ -24,7 +24,7 @@ from torch import Tensor
 from .. import tree
 from ..types import Batch, GradientFn, Objective, Params, StepFn, ValueFn
 from .analytic import OnlyAnalytic, to_complex
-from .differences import ELEMENTS_AT_ONCE, check_step_and_size, in_chunks
+from .differences import ELEMENTS_AT_ONCE, check_chunk, check_step_and_size, in_chunks
 from .doors import behind_door, provider
 from .structured import Probe, probes
 
@@ -44,7 +44,8 @@ def complex_step(objective: Objective, step: float | None = None, chunk_size: in
 
     Raises:
         InputError: a step or chunk_size that is not positive; (when called) an operation that is not analytic (relu, abs,
-            max, a comparison, a real part) or that torch lacks for complex numbers: the message names it.
+            max, a comparison, a real part) or that torch lacks for complex numbers: the message names it; a chunk_size that
+            there is no memory for.
     """
     step, chunk_size = check_step_and_size(step, chunk_size)
     h = STEP if step is None else step
@@ -59,6 +60,7 @@ def complex_step(objective: Objective, step: float | None = None, chunk_size: in
 
         if not len(moved):
             return moved
+        check_chunk(probe, chunk_size)
         at_once = chunk_size or max(1, ELEMENTS_AT_ONCE // max(1, probe.elements))
         return in_chunks(values_at, torch.arange(len(moved), device=moved.device), at_once)
 

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from .. import kernels, tree
 from ..errors import InputError, check_count, check_number, describe
+from ..memory import check_memory
 from ..types import Batch, GradientFn, Objective, Params, StepFn, ValueFn
 from .doors import behind_door, provider
 from .structured import Probe, probes
@@ -69,7 +70,7 @@ def finite_difference(
 
     Raises:
         InputError: an unknown scheme; a step or chunk_size that is not positive; (when called) a step that does not move
-            every parameter.
+            every parameter, or a chunk_size that there is no memory for.
     """
     if not isinstance(scheme, str) or scheme not in SCHEMES:
         raise InputError("scheme", describe(scheme), f"one of {', '.join(SCHEMES)}")
@@ -149,6 +150,7 @@ def of_entries(
     `h` has a step for every entry of the leaf; `chunk_size`, or else `elements_at_once`, bounds what is evaluated together.
     """
     w, points = probe.leaf.flatten(), len(scheme.offsets)
+    check_chunk(probe, chunk_size, points)
     entries = torch.arange(len(w), device=w.device) if index is None else index
 
     def slopes(chunk: Tensor) -> Tensor:
@@ -178,6 +180,14 @@ def check_step_and_size(step: float | None, chunk_size: int | None) -> tuple[flo
         None if step is None else check_number("step", step, minimum=tiny),
         None if chunk_size is None else check_count("chunk_size", chunk_size),
     )
+
+
+def check_chunk(probe: Probe, chunk_size: int | None, points: int = 1) -> None:
+    """Raises InputError unless a chunk that was asked for fits into memory; what None chooses is small."""
+    if chunk_size is not None:
+        together = min(chunk_size, probe.leaf.numel()) * points
+        size = together * max(probe.elements, probe.copied) * probe.leaf.itemsize
+        check_memory("chunk_size", f"{together} evaluations at once", size, probe.leaf.device)
 
 
 def _check_moves(step: float, leaf: Tensor, scheme: Scheme) -> None:

@@ -38,13 +38,15 @@ class Probe(NamedTuple):
     """What moving single entries of one leaf does to the values: those of the batch, (), or of its samples, (N,).
 
     `values` maps flat indices (P,) and where these entries are moved to, (P,), to the values at each, (P,) or (P, N).
-    `elements` is how many numbers the largest tensor has for each moved entry.
+    `elements` is how many numbers the largest tensor has for each moved entry, `copied` how many of the leaf are copied for
+    it.
     """
 
     leaf: Tensor
     center: Tensor
     values: Callable[[Int[Tensor, " P"], Float[Tensor, " P"]], Tensor]
     elements: int
+    copied: int = 0
 
 
 def probes(
@@ -125,7 +127,7 @@ def _anywhere(value: Callable[[Params], Tensor], params: Params, center: Tensor,
             other = torch.where(indices == index, moved, w).reshape(leaf.shape)
             return value(unflatten([*leaves[:position], other, *leaves[position + 1 :]]))
 
-        return Probe(leaf, center, vectorize(value_at), w.numel())
+        return Probe(leaf, center, vectorize(value_at), w.numel(), w.numel())
 
     return [probe(position, leaf) for position, leaf in enumerate(leaves)]
 

@@ -1,5 +1,7 @@
 import gzip
 import struct
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -64,7 +66,7 @@ DAMAGE = {
     "an empty file": (RAW, b"", "", "needs 0x00000803"),
     "a header cut short": (RAW, idx(IMAGES)[:10], "", "10 bytes, needs a header of 16"),
     "a truncated file": (RAW, idx(IMAGES)[:-5], "", "83 bytes, needs 88"),
-    "a file that is too long": (RAW, idx(IMAGES) + b"\x00", "", "89 bytes, needs 88"),
+    "a file that is too long": (RAW, idx(IMAGES) + b"\x00", "", "more than 88 bytes, needs 88"),
     "a truncated gzip file": (RAW, gzip.compress(idx(IMAGES))[:-20], ".gz", "needs a whole .gz file"),
     "a gzip file with broken bytes": (RAW, gzip.compress(idx(IMAGES))[:30] + b"xxxx" * 9, ".gz", "needs a whole .gz file"),
     "raw bytes under .gz": (RAW, idx(IMAGES), ".gz", "needs a whole .gz file"),
@@ -98,3 +100,61 @@ def test_a_folder_without_images_is_refused(tmp_path):
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(torch.zeros(0, dtype=torch.uint8)))
     with pytest.raises(fn.InputError, match="no images"):
         fn.data.read_images(tmp_path, "train")
+
+
+def bomb(header, mebibytes):
+    """A gzip file of a header and many zeros: of several members, as gzip allows."""
+    return gzip.compress(header) + mebibytes * gzip.compress(bytes(2**20))
+
+
+def announced(*shape):
+    return bytes([0, 0, 8, 3]) + struct.pack(">3I", *shape)
+
+
+# name: (content, the ending of the file, what the error says, MiB that it may take)
+HOSTILE = {
+    "many more bytes than announced": (bomb(announced(6, 4, 3), 2**10), ".gz", "more than 88 bytes, needs 88", 8),
+    "a wrong magic number before many zeros": (bomb(b"", 2**10), ".gz", "0x00000000, needs 0x00000803", 8),
+    "more images than the bytes can hold": (bomb(announced(10**9, 28, 28), 16), ".gz", "needs 784000000016 for", 8),
+    "more images than a raw file has bytes": (announced(10**9, 28, 28), "", "at most 16 bytes, needs 784000000016", 8),
+    "sizes whose product leaves every range": (
+        bomb(announced(*3 * [2**32 - 1]), 1),
+        ".gz",
+        f"needs {(2**32 - 1) ** 3 + 16}",
+        8,
+    ),
+    "fewer bytes than announced, as many as could be": (
+        bomb(announced(2**26, 1, 1), 63),
+        ".gz",
+        "66060304 bytes, needs 67108880",
+        72,
+    ),
+}
+MEASURED = """
+import resource, sys, funcnn as fn
+from funcnn.data.idx import read_idx
+for path in sys.argv[1:]:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    try:
+        read_idx(path, 3)
+    except fn.InputError as error:
+        print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024, error)
+"""
+
+
+def test_a_hostile_file_takes_no_more_memory_than_it_announces_and_can_hold(tmp_path):
+    paths = [tmp_path / f"{index}{ending}" for index, (_, ending, _, _) in enumerate(HOSTILE.values())]
+    for path, (content, _, _, _) in zip(paths, HOSTILE.values(), strict=True):
+        path.write_bytes(content)
+    told = subprocess.run([sys.executable, "-c", MEASURED, *paths], capture_output=True, text=True, check=True).stdout
+    for line, path, (_, _, message, most) in zip(told.splitlines(), paths, HOSTILE.values(), strict=True):
+        mebibytes, _, error = line.partition(" ")
+        assert str(path) in error and message in error
+        assert float(mebibytes) <= most, error
+
+
+def test_what_is_announced_must_fit_into_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr("funcnn.memory.free_memory", lambda device: 2**28)
+    (tmp_path / "images.gz").write_bytes(bomb(announced(300, 1024, 1024), 300))
+    with pytest.raises(fn.InputError, match=r"images of shape \(300, 1024, 1024\) of 315 MB, needs at most the 268 MB"):
+        read_idx(tmp_path / "images", 3)
