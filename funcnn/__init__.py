@@ -93,6 +93,9 @@ from .report import Report as Report
 from .samples import per_sample as per_sample
 from .samples import per_sample_clip as per_sample_clip
 from .samples import per_sample_norms as per_sample_norms
+from .sums import l1 as l1
+from .sums import l2 as l2
+from .sums import regularised as regularised
 from .types import At as At
 from .types import Layer as Layer
 from .types import Loss as Loss

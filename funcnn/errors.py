@@ -207,6 +207,8 @@ def check_batch(batch: Any, place: str = "batch") -> None:
         if not is_dense(leaf) or leaf.ndim == 0 or leaf.shape[0] == 0 or leaf.shape[0] != count:
             samples = "at least one sample" if index == 0 else f"the {count} samples of the first leaf"
             needs = f"a tensor with {samples} along its leading axis"
+            if not isinstance(leaf, Tensor):
+                needs = f"{needs}: what is no tensor is left out of a batch"
             raise InputError(_path(batch, index, place), describe(leaf), needs)
 
 

@@ -1,7 +1,7 @@
 """Objectives: what is minimised. A layer and a loss make one; so does any function of (params, batch)."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,12 +25,32 @@ from .losses import Mean, MeanSlopes, check_labels
 from .types import Batch, ForwardRule, Inputs, Layer, Loss, LossRule, Objective, Params, Residuals, name
 
 
-def pair(batch: Batch) -> tuple[Inputs, Tensor]:
-    """The inputs and the targets of a batch. Raises InputError unless it is a pair."""
-    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
-        raise InputError("batch", describe(batch), "a pair (inputs, targets)")
-    inputs, targets = batch
-    return inputs, targets
+class Keys(NamedTuple):
+    """Where the inputs and the targets stand in a batch: by default it is the pair of them."""
+
+    inputs: Any = 0
+    targets: Any = 1
+
+    def __call__(self, batch: Batch) -> tuple[Inputs, Tensor]:
+        """(batch[inputs], batch[targets]). Raises InputError where there are no such parts."""
+        if self == (0, 1) and not (isinstance(batch, (tuple, list)) and len(batch) == 2):
+            raise InputError("batch", describe(batch), "a pair (inputs, targets), or their keys given to supervised")
+        inputs, targets = (self._at(batch, key) for key in self)
+        return inputs, targets
+
+    @staticmethod
+    def _at(batch: Batch, key: Any) -> Any:
+        try:
+            if isinstance(batch, (dict, tuple, list)):
+                return batch[key]
+        except (KeyError, IndexError, TypeError):
+            pass
+        found = f"a dict of {', '.join(map(repr, batch))}" if isinstance(batch, dict) else describe(batch)
+        raise InputError("batch", found, f"a dict or a tuple with the part {key!r}, as supervised was told")
+
+    def __repr__(self) -> str:
+        """As they are given to supervised."""
+        return "" if self == (0, 1) else f", {self.inputs!r}, {self.targets!r}"
 
 
 class Composed(NamedTuple):
@@ -38,15 +58,16 @@ class Composed(NamedTuple):
 
     layer: ForwardRule
     loss: LossRule
+    keys: Keys = Keys()
 
     def __call__(self, params: Params, batch: Batch) -> Tensor:
         """L = loss(layer(params, inputs), targets)."""
-        inputs, targets = pair(batch)
+        inputs, targets = self.keys(batch)
         return evaluated(self.loss, ran(self.layer, params, inputs)[0], targets)[0]
 
     def __repr__(self) -> str:
         """Both of them."""
-        return f"supervised({name(self.layer)}, {name(self.loss)})"
+        return f"supervised({name(self.layer)}, {name(self.loss)}{self.keys!r})"
 
 
 class Backpropagated(NamedTuple):
@@ -54,10 +75,11 @@ class Backpropagated(NamedTuple):
 
     layer: Layer
     loss: Loss
+    keys: Keys = Keys()
 
     def __call__(self, params: Params, batch: Batch) -> tuple[Tensor, Params]:
         """(params, batch) -> (value, grads)."""
-        inputs, targets = pair(batch)
+        inputs, targets = self.keys(batch)
         outputs, residuals = ran(self.layer.forward, params, inputs)
         value, kept = evaluated(self.loss.forward, outputs, targets)
         return value, gradient(self.layer.backward, residuals, self.loss.backward(kept), False)[0]
@@ -70,7 +92,7 @@ class Backpropagated(NamedTuple):
         layer = by_summands(self.layer)
 
         def values_and_summands(params: Params, batch: Batch) -> tuple[Tensor, Summands]:
-            inputs, targets = pair(batch)
+            inputs, targets = self.keys(batch)
             outputs, residuals = ran(layer.forward, params, inputs)
             values, doutputs = self._terms(outputs, targets)
             return values, parts(layer.backward, residuals, doutputs, False)[0]
@@ -92,7 +114,7 @@ class Backpropagated(NamedTuple):
 
     def __repr__(self) -> str:
         """Both of them."""
-        return f"supervised({self.layer!r}, {self.loss!r})"
+        return f"supervised({self.layer!r}, {self.loss!r}{self.keys!r})"
 
 
 def evaluated(forward: LossRule, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Residuals]:
@@ -107,20 +129,27 @@ def evaluated(forward: LossRule, outputs: Tensor, targets: Tensor) -> tuple[Tens
     return result
 
 
-def supervised(layer: Layer, loss: Loss) -> Objective:
+def supervised(layer: Layer, loss: Loss, inputs: Any = 0, targets: Any = 1) -> Objective:
     """The objective L(params) = loss(layer(params, inputs), targets) on batches (inputs, targets).
 
     Its hand-derived gradient composes those of the layer and the loss: the loss gives dL/doutputs, the layer pulls it
     back to its parameters. The gradient with respect to the inputs is never formed.
 
+    Args:
+        layer: What computes the outputs.
+        loss: What they are worth.
+        inputs: Their key in a batch that is more than a pair, as in a dict `{"image": x, "label": t, ...}`.
+        targets: The same for the targets.
+
     Raises:
-        InputError: layer is no Layer or loss no Loss; when evaluated, the batch is no pair, or the layer or the loss
-            refuses what it is given.
+        InputError: layer is no Layer or loss no Loss; when evaluated, the batch is no pair or lacks a key, or the layer or
+            the loss refuses what it is given.
     """
     for place, part, kind, needs in (("layer", layer, Layer, "mlp([4, 3])"), ("loss", loss, Loss, "half_squared_error()")):
         if not isinstance(part, kind):
             raise InputError(f"supervised({place})", describe(part), f"a {kind.__name__}, such as {needs}")
-    return Objective(Composed(layer.forward, loss.forward), Backpropagated(layer, loss))
+    keys = Keys(inputs, targets)
+    return Objective(Composed(layer.forward, loss.forward, keys), Backpropagated(layer, loss, keys))
 
 
 def accuracy(layer: Layer, params: Params, batch: Batch) -> Tensor:
@@ -136,7 +165,7 @@ def accuracy(layer: Layer, params: Params, batch: Batch) -> Tensor:
     """
     check_params(params)
     check_batch(batch)
-    inputs, targets = pair(batch)
+    inputs, targets = Keys()(batch)
     check_tensor("batch[0]", inputs)
     outputs = apply(layer, params, inputs)
     if not is_floating(outputs) or outputs.ndim < 2 or not outputs.numel():

@@ -14,6 +14,7 @@ differential privacy", 2016, arXiv:1607.00133; the second half, the noise, is fo
 Where the gradient is backpropagated by rules that have summands (`explicit` of a `supervised` objective), one pass for the
 whole batch does the work, and the last two never form a g_n: see `layers.factors`. The clipped mean takes no second pass,
 because the backward pass is linear in dy, row by row: scaling the loss of sample n by c_n scales row n of every dy by c_n.
+A sum of such objectives and penalties is taken term by term, and its N gradients are formed: see `sums`.
 Any other provider takes the general way: torch.func.vmap over batches of one, memory for N gradients included.
 """
 
@@ -30,6 +31,7 @@ from .losses import Mean
 from .memory import check_memory
 from .objectives import Backpropagated
 from .providers.doors import behind_door, lifted
+from .sums import samples_of
 from .types import Batch, Params, StepFn
 
 
@@ -101,7 +103,6 @@ def _summands(step_fn: StepFn | Callable[[Params, Batch], Any]) -> Callable[[Par
     rule: Any = behind_door(provider.value_and_grad)
 
     def by_vmap(params: Params, batch: Batch) -> tuple[Tensor, Summands]:
-        _check_room(params, batch)
         samples, unflatten = tree.flatten(batch)
 
         def single(sample: list[Tensor]) -> tuple[Tensor, Params]:
@@ -112,11 +113,13 @@ def _summands(step_fn: StepFn | Callable[[Params, Batch], Any]) -> Callable[[Par
         values, grads = torch.func.vmap(single)(samples)
         return values, tree.map(Rows, grads)
 
-    gradients = rule.by_samples() if isinstance(rule, Backpropagated) else by_vmap
+    gradients = samples_of(rule) or by_vmap
 
     def call(params: Params, batch: Batch) -> tuple[Tensor, Summands]:
         check_params(params)
         check_batch(batch)
+        if not isinstance(rule, Backpropagated):
+            _check_room(params, batch)
         values, summands = kernels.undisturbed(gradients, params, batch)
         leaves, spec = check_like("grads", summands, params, exactly=False)
         return values, spec.unflatten(leaves)

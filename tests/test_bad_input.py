@@ -278,6 +278,7 @@ EXCHANGED = {
     "backward(dy, residuals)": lambda: DENSE.backward(HALF, residuals(DENSE, SQUARE)),
     "loss(targets, outputs)": lambda: ENTROPY.forward(T, normal(5, 2)),
     "supervised(loss, layer)": lambda: fn.supervised(ENTROPY, MLP),
+    "regularised(penalty, objective)": lambda: fn.regularised(lambda params: 0.0, BY_HAND),
     "per_sample_clip(max_norm, step_fn)": lambda: fn.per_sample_clip(1.0, fn.explicit(BY_HAND)),
 }
 
@@ -518,6 +519,8 @@ NUMBERS = {
     "per_sample_clip": ("max_norm", lambda number: fn.per_sample_clip(fn.explicit(BY_HAND), number)),
     "finite_difference": ("step", lambda number: fn.finite_difference(BY_HAND, step=number)),
     "complex_step": ("step", lambda number: fn.complex_step(BY_HAND, step=number)),
+    "l1": ("rate", fn.l1),
+    "l2": ("rate", fn.l2),
     "layer_norm": ("eps", lambda number: fn.layer_norm(2, number)),
     "rms_norm": ("eps", lambda number: fn.rms_norm(2, number)),
     "group_norm": ("eps", lambda number: fn.group_norm(1, 2, number)),

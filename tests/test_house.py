@@ -28,6 +28,7 @@ ORDER = [
     ["layers"],
     ["losses"],
     ["objectives"],
+    ["sums"],
     ["providers"],
     ["samples"],
     ["optimizers"],

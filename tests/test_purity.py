@@ -80,6 +80,10 @@ CALLS = {
     **{f"{name} value": (provider(OBJECTIVE).value, (PARAMS, BATCH)) for name, provider in fn.PROVIDERS.items()},
     **{f"{name} per sample": (fn.per_sample(p(OBJECTIVE)), (PARAMS, BATCH)) for name, p in fn.PROVIDERS.items()},
     **{f"train by {name}": (trained(fn.sgd(0.1), provider), (PARAMS, BATCH)) for name, provider in fn.PROVIDERS.items()},
+    "regularised by l1 and l2": (
+        fn.explicit(fn.regularised(fn.regularised(OBJECTIVE, fn.l1(0.1)), fn.l2(0.1))),
+        (PARAMS, BATCH),
+    ),
     "per_sample_norms": (fn.per_sample_norms(fn.explicit(OBJECTIVE)), (PARAMS, BATCH)),
     "per_sample_clip": (fn.per_sample_clip(fn.explicit(OBJECTIVE), 0.1), (PARAMS, BATCH)),
     "train by per_sample_clip": (trained(fn.sgd(0.1), lambda o: fn.per_sample_clip(fn.explicit(o), 0.1)), (PARAMS, BATCH)),

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import cache, partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +13,8 @@ from ..objectives import Composed
 from ..providers.doors import behind_door
 from ..providers.reverse import func_grad
 from ..report import Finding, at
-from ..types import Objective
+from ..sums import networks
+from ..types import Objective, ValueFn
 from .beside import beside
 from .case import Case
 from .diagnosis import diagnose
@@ -89,15 +89,18 @@ def _samples(surface: Surface) -> list[tuple[Tensor, Tensor]] | None:
 def network_predictions(surface: Surface) -> list[Prediction]:
     """What mistakes in the network would do, where either side knows the network."""
     for step_fn in (surface.subject.claimed, surface.reference):
-        value = behind_door(step_fn.value)
-        if isinstance(value, Composed):
-            return predict(value.layer, surface.params, surface.batch[0], partial(_gradient, value.loss, surface))
+        known = list(networks(behind_door(step_fn.value)))
+        if known:
+            return [prediction for network in known for prediction in _of_network(surface, *network)]
     return []
 
 
-def _gradient(loss: Callable[..., Any], surface: Surface, forward: Forward) -> list[Tensor]:
-    objective = Objective(lambda params, batch: loss(forward(params, batch[0]), batch[1])[0])
-    return tree.leaves(func_grad(objective)(surface.params, surface.batch)[1])
+def _of_network(surface: Surface, value: Composed, put: Callable[[ValueFn], ValueFn]) -> list[Prediction]:
+    def gradient(forward: Forward) -> list[Tensor]:
+        mistaken = value._replace(layer=lambda params, x: (forward(params, x), ()))
+        return tree.leaves(func_grad(Objective(put(mistaken)))(surface.params, surface.batch)[1])
+
+    return predict(value.layer, surface.params, value.keys(surface.batch)[0], gradient)
 
 
 def _which_samples(wrong: Tensor, plain: bool, count: int, each: str) -> list[str]:

@@ -27,7 +27,8 @@ from ..layers.columns import Carry, Column, Move
 from ..layers.combine import chain
 from ..layers.pullbacks import ran
 from ..losses import Mean
-from ..objectives import Composed, evaluated, pair
+from ..objectives import Composed, evaluated
+from ..sums import OfEntries, OfParams, Sum
 from ..types import Batch, ForwardRule, Params
 from .batched import batched
 
@@ -55,14 +56,37 @@ def probes(
     """A probe of every leaf, in the order of `tree.leaves`: structured for a loss of layers, else P values for P entries."""
     if isinstance(value, Composed):
         return _through_layers(value, params, batch, vectorize)
+    if isinstance(value, Sum):
+        first, second = (probes(term, params, batch, term(params, batch), vectorize) for term in value.terms)
+        return [*map(_added, first, second)]
+    if isinstance(value, OfParams) and isinstance(value.function, OfEntries):
+        return [_of_entry(value.function, leaf, center) for leaf in tree.leaves(params)]
     # What a function makes of its inputs is not known; most of them it shares among the moved entries.
     elements = sum(leaf.numel() for leaf in tree.leaves(params) + tree.leaves(batch)) // 16
     every = _anywhere(lambda params: value(params, batch), params, center, vectorize)
     return [probe._replace(elements=elements) for probe in every]
 
 
+def _added(one: Probe, other: Probe) -> Probe:
+    """What moving the same entries does to the sum; where one of them has values of samples, the other is each one's."""
+
+    def values(index: Tensor, moved: Tensor) -> Tensor:
+        first, second = one.values(index, moved), other.values(index, moved)
+        if first.ndim != second.ndim:
+            first, second = (x.reshape(len(index), -1) for x in (first, second))
+        return first + second
+
+    center = one.center + other.center
+    return Probe(one.leaf, center, values, max(one.elements, other.elements), max(one.copied, other.copied))
+
+
+def _of_entry(value: OfEntries, leaf: Tensor, center: Tensor) -> Probe:
+    w = leaf.flatten()
+    return Probe(leaf, center, lambda index, moved: center + (value.of(moved) - value.of(w[index])), 1)
+
+
 def _through_layers(value: Composed, params: Params, batch: Batch, vectorize: Vectorize) -> list[Probe]:
-    inputs, targets = pair(batch)
+    inputs, targets = value.keys(batch)
     links, loss = chain(value.layer, params), value.loss
     terms = loss.terms if isinstance(loss, Mean) else None
     x = [inputs]
