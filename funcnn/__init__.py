@@ -73,12 +73,15 @@ from .objectives import supervised as supervised
 from .optimizers.compiling import Scan as Scan
 from .optimizers.compiling import compiled as compiled
 from .optimizers.compiling import compiled_scan as compiled_scan
+from .optimizers.descent import descend as descend
 from .optimizers.nesterov import nesterov as nesterov
 from .optimizers.quasi_newton import bfgs as bfgs
+from .optimizers.schedules import cosine as cosine
+from .optimizers.schedules import piecewise as piecewise
+from .optimizers.schedules import warmup as warmup
 from .optimizers.searches import exact_line_search as exact_line_search
 from .optimizers.searches import line_search as line_search
 from .optimizers.transformations import adam as adam
-from .optimizers.transformations import descend as descend
 from .optimizers.transformations import momentum as momentum
 from .optimizers.transformations import rmsprop as rmsprop
 from .optimizers.transformations import sgd as sgd

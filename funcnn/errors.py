@@ -246,7 +246,7 @@ def of_call(place: str, error: TypeError, count: int) -> Exception:
     """The error as it is, or an InputError where the call itself failed: then its traceback has no frame of the function."""
     if error.__traceback__ is None or error.__traceback__.tb_next is not None:
         return error
-    return InputError(place, error, f"a function of {count} arguments")
+    return InputError(place, error, f"a function of {count} argument{'' if count == 1 else 's'}")
 
 
 def _path(tree: Any, index: int, root: str) -> str:

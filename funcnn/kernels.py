@@ -165,8 +165,12 @@ def convolution_weights(
     return dw
 
 
-def add_scaled(xs: list[Tensor], factor: float, ys: list[Tensor]) -> list[Tensor]:
-    """The sums x + a y, pair by pair."""
+def add_scaled(xs: list[Tensor], factor: float | Tensor, ys: list[Tensor]) -> list[Tensor]:
+    """The sums x + a y, pair by pair; a is a tensor without axes where it changes within a compiled function."""
+    if isinstance(factor, Tensor):
+        return [
+            (x + factor * y.to(torch.promote_types(y.dtype, torch.float32))).to(x.dtype) for x, y in zip(xs, ys, strict=True)
+        ]
     if not abs(factor) <= 65504:  # the largest of float16: torch refuses an alpha beyond the range of the dtype
         return [x + factor * y for x, y in zip(xs, ys, strict=True)]
     if not xs or torch._C._are_functorch_transforms_active():

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from . import kernels, tree
 from .errors import InputError, check_params, describe
-from .optimizers.transformations import check_state, lift_optimizer
+from .optimizers.descent import check_state, lift_optimizer
 from .providers.doors import lifted
 from .types import At, Batch, Optimizer, Params, State, Step, StepFn
 

@@ -88,7 +88,7 @@ def add(tree: Tree, other: Tree, place: str = "other") -> Tree:
     return add_scaled(tree, 1, other, place)
 
 
-def add_scaled(tree: Tree, scale: float, other: Tree, place: str = "other") -> Tree:
+def add_scaled(tree: Tree, scale: float | Tensor, other: Tree, place: str = "other") -> Tree:
     """The point x + a y. Raises InputError as `add`."""
     xs, ys, unflatten = _aligned(tree, other, place, exactly=True)
     return unflatten(kernels.add_scaled(xs, scale, ys))

@@ -6,9 +6,12 @@ method wants the gradient at a point ahead, a line search wants more values. `de
 
 The equations use w for the parameters, g for the gradient of the loss at w, and update every leaf alike.
 
-    transformations    sgd, momentum, rmsprop, adam; descend
+    transformations    sgd, momentum, rmsprop, adam
+    descent            descend
     nesterov           nesterov
     searches           line_search, exact_line_search
     quasi_newton       bfgs
+    hyperparameters    numbers that are functions of the step
+    schedules          cosine, piecewise, warmup: such functions
     compiling          compiled, compiled_scan: any of them, a whole step as one compiled function
 """

@@ -23,8 +23,8 @@ from .. import tree
 from ..errors import Flattening, InputError, check_batch, check_params, describe, is_dense
 from ..providers.doors import lifted, origin
 from ..types import At, Batch, Optimizer, Params, State, Step, Tree
+from .descent import check_state, lift_optimizer
 from .products import FORMS
-from .transformations import check_state, lift_optimizer
 
 KIND = attrgetter("shape", "dtype", "device", "requires_grad")
 ON_GPU = {"triton.cudagraphs": True}

@@ -26,6 +26,7 @@ from .. import tree
 from ..errors import check_count, check_number
 from ..memory import check_memory
 from ..types import At, Optimizer, Params, Step
+from .hyperparameters import Hyperparameter, scheduled
 
 MATRICES = 5  # (n, n), held at once while H is updated
 
@@ -39,7 +40,13 @@ class BFGSState(NamedTuple):
     evaluations: int = 0
 
 
-def bfgs(lr: float = 1.0, decrease: float = 1e-4, curvature: float = 0.9, max_evaluations: int = 60) -> Optimizer:
+@scheduled
+def bfgs(
+    lr: Hyperparameter = 1.0,
+    decrease: Hyperparameter = 1e-4,
+    curvature: Hyperparameter = 0.9,
+    max_evaluations: int = 60,
+) -> Optimizer:
     """Broyden, Fletcher, Goldfarb and Shanno (1970): w <- w - alpha H g, H updated by what the gradient did on the way.
 
     The search starts with alpha = lr, doubles it where the slope is still steep and goes back halfway where the loss
@@ -74,7 +81,7 @@ def bfgs(lr: float = 1.0, decrease: float = 1e-4, curvature: float = 0.9, max_ev
             return loss.item(), tree.ravel(grads)[0]
 
         def short(alpha: float, loss: float) -> bool:
-            return loss <= value.item() + decrease * alpha * (g @ p).item()
+            return bool(loss <= value.item() + decrease * alpha * (g @ p).item())
 
         def long(gradient: Tensor) -> bool:
             return bool(gradient @ p >= curvature * (g @ p))

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from .. import tree
 from ..errors import check_count, check_number
 from ..types import At, Optimizer, Params, Step
+from .hyperparameters import Hyperparameter, scheduled
 
 GOLDEN = (math.sqrt(5) - 1) / 2
 
@@ -22,7 +23,13 @@ class LineSearchState(NamedTuple):
     evaluations: int = 0
 
 
-def line_search(lr: float = 1.0, shrink: float = 0.5, decrease: float = 1e-4, max_evaluations: int = 60) -> Optimizer:
+@scheduled
+def line_search(
+    lr: Hyperparameter = 1.0,
+    shrink: Hyperparameter = 0.5,
+    decrease: Hyperparameter = 1e-4,
+    max_evaluations: int = 60,
+) -> Optimizer:
     """Backtracking (Armijo 1966): w <- w - alpha g with the first alpha that lowers the loss enough.
 
         L(w - alpha g) <= L(w) - decrease alpha |g|^2,    alpha one of lr, shrink lr, shrink^2 lr, ...
@@ -51,7 +58,8 @@ def line_search(lr: float = 1.0, shrink: float = 0.5, decrease: float = 1e-4, ma
     return Optimizer(lambda params: LineSearchState(), step)
 
 
-def exact_line_search(lr: float = 1.0, tolerance: float = 1e-8, max_evaluations: int = 200) -> Optimizer:
+@scheduled
+def exact_line_search(lr: Hyperparameter = 1.0, tolerance: Hyperparameter = 1e-8, max_evaluations: int = 200) -> Optimizer:
     """Steepest descent (Cauchy 1847): w <- w - alpha g with alpha = argmin over alpha >= 0 of L(w - alpha g).
 
     The minimum is bracketed by doubling or halving lr, then narrowed by golden section to the relative `tolerance`,
@@ -61,7 +69,7 @@ def exact_line_search(lr: float = 1.0, tolerance: float = 1e-8, max_evaluations:
     Raises:
         InputError: lr or tolerance is not positive.
     """
-    lr, tolerance = (check_number(*one, minimum=math.ulp(0)) for one in (("lr", lr), ("tolerance", tolerance)))
+    lr, tolerance = check_number("lr", lr, math.ulp(0)), check_number("tolerance", tolerance, math.ulp(0))
     max_evaluations = check_count("max_evaluations", max_evaluations)
 
     def step(at: At, params: Params, state: LineSearchState) -> Step:

@@ -9,6 +9,7 @@ import torch
 import torchopt
 from helpers import assert_close, classifier, labels, normal, same_bits
 from planting import scene
+from torch.optim import lr_scheduler
 
 import funcnn as fn
 
@@ -25,6 +26,18 @@ class Row(NamedTuple):
     eager: bool = False  # it looks at numbers or writes in place, so it is neither compiled nor vmapped
 
 
+def followed(make, scheduler):
+    """One of torch's optimizers that is followed by one of its schedulers, which then says the rate of the next step."""
+
+    def like(leaves, lr):
+        optimizer = make(leaves, lr)
+        following = scheduler(optimizer)
+        optimizer.register_step_post_hook(lambda *_: following.step())
+        return optimizer
+
+    return like
+
+
 def ahead(step):
     return fn.tree.add_scaled(step.params, 0.9, step.state)
 
@@ -35,6 +48,13 @@ OPTIMIZERS = {
     "nesterov": Row(fn.nesterov, 0.1, lambda w, lr: SGD(w, lr, momentum=0.9, nesterov=True), ahead),
     "rmsprop": Row(fn.rmsprop, 0.01, RMSprop),
     "adam": Row(fn.adam, 0.01, Adam),
+    "sgd, cosine": Row(
+        lambda lr: fn.sgd(fn.cosine(lr, 150)), 0.1, followed(SGD, lambda it: lr_scheduler.CosineAnnealingLR(it, 150))
+    ),
+    "adam, warmup": Row(
+        lambda lr: fn.adam(fn.warmup(lr, 9)), 0.01, followed(Adam, lambda it: lr_scheduler.LinearLR(it, 0.1, total_iters=9))
+    ),
+    "nesterov, a piece with momentum": Row(lambda lr: fn.nesterov(lr, fn.piecewise(0.0, {2: 0.9})), 0.1),
     "line_search": Row(fn.line_search, 1.0, eager=True),
     "exact_line_search": Row(fn.exact_line_search, 1.0, eager=True),
     "bfgs": Row(fn.bfgs, 1.0, eager=True),
@@ -72,7 +92,7 @@ def floating(tree):
 @every({name: row for name, row in OPTIMIZERS.items() if row.like})
 def test_every_step_goes_where_torch_goes(row):
     leaves, unflatten = fn.tree.flatten(fn.tree.map(lambda leaf: leaf.clone().requires_grad_(), PARAMS))
-    theirs, ours = row.like(leaves, row.lr), walk(row, [BATCH] * 20)
+    theirs, ours = row.like(leaves, row.lr), walk(row, [BATCH] * 100)
     for step in ours:
         theirs.zero_grad()
         OBJECTIVE.value(unflatten(leaves), BATCH).backward()
