@@ -45,7 +45,7 @@ def run(options: Autoencoder) -> Result:
     """An autoencoder of every code size by every optimizer, and PCA of as many components."""
     generator = options.generator()
     data = digit_pixels(generator=generator, **options.tensors)
-    (x, _), (tests, labels) = data
+    (x, _), (tests, labels) = data.train, data.test
     runs: dict[str, dict[int, Run]] = {name: {} for name in OPTIMIZERS}
     coders: dict[int, dict[str, codes.Coder]] = {}  # PCA, and the autoencoder of the last optimizer that did not diverge
     for code in options.codes:

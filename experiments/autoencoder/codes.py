@@ -41,7 +41,7 @@ def network(encoder: fn.Layer, decoder: fn.Layer, params: Any) -> Coder:
 
 def named_right(coder: Coder, data: fn.data.Dataset) -> float:
     """The share of test images whose code is nearest to the mean code of their own class: how well classes part."""
-    (x, labels), (tests, truth) = data
+    (x, labels), (tests, truth) = data.train, data.test
     codes = coder.encode(x)
     means = torch.stack([codes[labels == label].mean(0) for label in range(10)])
     return (torch.cdist(coder.encode(tests), means).argmin(1) == truth).double().mean().item()

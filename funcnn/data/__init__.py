@@ -2,7 +2,8 @@
 
 Nothing is downloaded. Raw images are uint8, as they were scanned. In a `Dataset` the inputs are standardised,
 x <- (x - mean) / std for each feature, with the mean and the standard deviation of the training part alone: the test part
-must not leak into what is trained. Features that never change (the corners of a digit) stay 0.
+must not leak into what is trained. Features that never change (the corners of a digit) stay 0. A `Dataset` keeps both, so
+that tomorrow's image is standardised as those were.
 """
 
 import math
@@ -12,16 +13,34 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from ..errors import InputError, check_batch, check_count, check_dtype, check_generator, check_number, describe
+from ..errors import InputError, check_batch, check_count, check_dtype, check_generator, check_number, describe, is_dense
 from ..memory import check_memory
 from .idx import read_idx
 
 
 class Dataset(NamedTuple):
-    """Two batches (inputs, targets): `train` to learn from, `test` to be judged by."""
+    """Two batches (inputs, targets), `train` to learn from, `test` to be judged by, and what standardised their inputs.
+
+    `mean` and `std` are those of the training part as it was measured, in float64; 0 and 1 where nothing was standardised.
+    """
 
     train: tuple[Tensor, Tensor]
     test: tuple[Tensor, Tensor]
+    mean: Tensor = torch.zeros((), dtype=torch.float64, device="cpu")
+    std: Tensor = torch.ones((), dtype=torch.float64, device="cpu")
+
+    def standardised(self, inputs: Tensor) -> Tensor:
+        """(inputs - mean) / std, in the dtype and on the device of the training part: for what was measured later.
+
+        Raises:
+            InputError: inputs is no tensor of real numbers whose last axes are those of one sample.
+        """
+        features = self.mean.shape
+        if not is_dense(inputs) or inputs.is_complex() or inputs.shape[inputs.ndim - len(features) :] != features:
+            axes = ", ".join(map(str, ("...", *features)))
+            raise InputError("inputs", describe(inputs), f"real numbers of shape ({axes})")
+        like = self.train[0]
+        return _standardised(inputs, self.mean.to(inputs.device), self.std.to(inputs.device)).to(like)
 
 
 def breast_cancer(
@@ -118,7 +137,7 @@ def mnist(directory: str | Path, *, dtype: torch.dtype | None = None, device: to
     if train[0].shape[1:] != test[0].shape[1:]:
         needs = f"the {train[0].shape[1]} of the training images"
         raise InputError(f"{directory}, t10k images", f"{test[0].shape[1]} pixels each", needs)
-    return _standardised(train, test, dtype, device)
+    return _dataset(train, test, dtype, device)
 
 
 def read_images(directory: str | Path, part: str) -> tuple[Tensor, Tensor]:
@@ -173,24 +192,36 @@ def split(
         raise InputError("test_fraction", test_fraction, f"a number that leaves both parts some of {count} samples")
     order = torch.randperm(count, generator=generator, device=generator.device).to(inputs.device)
     test, train = order[:tests], order[tests:]
-    return _standardised((inputs[train], targets[train]), (inputs[test], targets[test]), dtype, device)
+    return _dataset((inputs[train], targets[train]), (inputs[test], targets[test]), dtype, device)
 
 
-def _standardised(
+def _dataset(
     train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], dtype: torch.dtype | None, device: torch.device | str
 ) -> Dataset:
     check_dtype(dtype)
     check_memory("inputs", "copies in float64", 2 * 8 * train[0].numel(), train[0].device)
-    # Squares would leave the range where the numbers are near its ends. A power of two changes no digit.
-    _, exponent = torch.frexp(train[0].double().abs().amax(0))
-    scale = 2.0 ** -exponent.clamp(-1000, 1000).double()
+    scale = _scale(train[0].double().abs().amax(0))
     x = train[0].double() * scale
     constant = (x == x[0]).all(0)
-    mean = torch.where(constant, x[0], x.mean(0))
-    std = torch.where(constant, 1, x.std(0, correction=0))
+    mean = torch.where(constant, x[0], x.mean(0)) / scale
+    std = torch.where(constant, 1, x.std(0, correction=0) / scale)
 
     def ready(part: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        inputs = (part[0].double() * scale - mean) / std
+        inputs = _standardised(part[0], mean, std)
         return inputs.to(device=device, dtype=dtype or torch.get_default_dtype()), part[1].to(device)
 
-    return Dataset(ready(train), ready(test))
+    return Dataset(ready(train), ready(test), mean.to(device), std.to(device))
+
+
+def _standardised(inputs: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    scale = _scale(torch.maximum(mean.abs(), std))
+    return (inputs.double() * scale - mean * scale) / (std * scale)
+
+
+def _scale(size: Tensor) -> Tensor:
+    """Powers of two that bring numbers of these sizes near 1: near the ends of the range squares and differences leave it.
+
+    They change no digit.
+    """
+    _, exponent = torch.frexp(size)
+    return 2.0 ** -exponent.clamp(-1000, 1000).double()

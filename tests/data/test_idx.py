@@ -51,7 +51,7 @@ def test_a_directory_in_the_format_of_mnist_is_a_data_set(tmp_path, zipped):
     images, targets = fn.data.read_images(tmp_path, "train")
     assert torch.equal(images, IMAGES.reshape(6, 12)) and torch.equal(targets, LABELS.long())
     data = fn.data.mnist(str(tmp_path))
-    assert [part[0].shape for part in data] == [(6, 12), (4, 12)] and data.test[1].tolist() == [0, 1, 2, 3]
+    assert [part[0].shape for part in data[:2]] == [(6, 12), (4, 12)] and data.test[1].tolist() == [0, 1, 2, 3]
     flat = IMAGES.reshape(6, 12).double()
     assert torch.allclose(data.test[0], (flat[:4] - flat.mean(0)) / flat.std(0, correction=0))
 
