@@ -70,6 +70,8 @@ from .losses import mean_squared_error as mean_squared_error
 from .losses import softmax_cross_entropy as softmax_cross_entropy
 from .objectives import accuracy as accuracy
 from .objectives import supervised as supervised
+from .optimizers.combinations import chain as chain
+from .optimizers.combinations import clip_by_norm as clip_by_norm
 from .optimizers.compiling import Scan as Scan
 from .optimizers.compiling import compiled as compiled
 from .optimizers.compiling import compiled_scan as compiled_scan
@@ -82,6 +84,7 @@ from .optimizers.schedules import warmup as warmup
 from .optimizers.searches import exact_line_search as exact_line_search
 from .optimizers.searches import line_search as line_search
 from .optimizers.transformations import adam as adam
+from .optimizers.transformations import adamw as adamw
 from .optimizers.transformations import momentum as momentum
 from .optimizers.transformations import rmsprop as rmsprop
 from .optimizers.transformations import sgd as sgd

@@ -69,6 +69,17 @@ def arranged(tree: Tree, like: Tree) -> Tree:
     return spec.unflatten(spec.flatten_up_to(tree))
 
 
+def spread(place: str, prefix: Tree, tree: Tree) -> Tree:
+    """The tree whose leaves are those of a prefix: one that stands where the tree has a subtree is that of all its leaves.
+
+    Raises InputError, naming the prefix by `place`, where it is none.
+    """
+    try:
+        return _spec(tree).unflatten(optree.broadcast_prefix(prefix, tree, none_is_leaf=True))
+    except ValueError:
+        raise InputError(place, f"the tree {_spec(prefix)}", f"the tree of params, {_spec(tree)}, or a prefix") from None
+
+
 def _spec(tree: Tree) -> Any:
     return optree.tree_structure(tree, none_is_leaf=True)
 

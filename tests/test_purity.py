@@ -79,6 +79,10 @@ CALLS = {
     **{name: (provider(OBJECTIVE), (PARAMS, BATCH)) for name, provider in fn.PROVIDERS.items()},
     **{f"{name} value": (provider(OBJECTIVE).value, (PARAMS, BATCH)) for name, provider in fn.PROVIDERS.items()},
     **{f"{name} per sample": (fn.per_sample(p(OBJECTIVE)), (PARAMS, BATCH)) for name, p in fn.PROVIDERS.items()},
+    "train by a chain": (
+        trained(fn.chain(fn.clip_by_norm(0.1), fn.adamw(fn.warmup(fn.cosine(0.1, 3), 2)))),
+        (PARAMS, BATCH),
+    ),
     **{f"train by {name}": (trained(fn.sgd(0.1), provider), (PARAMS, BATCH)) for name, provider in fn.PROVIDERS.items()},
     "regularised by l1 and l2": (
         fn.explicit(fn.regularised(fn.regularised(OBJECTIVE, fn.l1(0.1)), fn.l2(0.1))),
@@ -108,6 +112,7 @@ CALLS = {
     "assert_gradients": (lambda params, batch: fn.assert_gradients(fn.func_grad(OBJECTIVE), params, batch), (PARAMS, BATCH)),
     "tree.add": (fn.tree.add, (TREE, TREE)),
     "tree.add_scaled": (lambda x, y: fn.tree.add_scaled(x, 2.0, y), (TREE, TREE)),
+    "tree.spread": (lambda x, y: fn.tree.spread("x", {"a": x, "b": x}, y), (normal(2), TREE)),
     "tree.zeros_like": (fn.tree.zeros_like, (TREE,)),
     "tree.ravel": (lambda tree: fn.tree.ravel(tree)[0], (TREE,)),
     "tree.clone": (fn.tree.clone, (TREE,)),

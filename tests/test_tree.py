@@ -139,3 +139,13 @@ def test_ravel_puts_all_entries_in_one_vector_and_back():
     assert vector.tolist() == [0, 1, 2, 3, 9, 0, 1, 2] and vector.dtype == torch.float64
     assert same_bits(unravel(vector), x)
     assert tree.ravel(())[0].shape == (0,) and tree.ravel(())[1](torch.zeros(0)) == ()
+
+
+def test_a_prefix_is_spread_over_what_stands_beneath():
+    full = {"b": torch.ones(2), "a": (torch.ones(3), {"x": torch.ones(())}), "c": ()}
+    assert tree.spread("mask", True, full) == {"b": True, "a": (True, {"x": True}), "c": ()}
+    assert tree.spread("mask", {"a": 1, "b": 2, "c": 3}, full) == {"b": 2, "a": (1, {"x": 1}), "c": ()}
+    assert tree.spread("mask", 1.0, ()) == ()
+    for other in ({"a": 1}, {"a": (1,), "b": 2, "c": ()}, {"a": 1, "b": {"y": 2}, "c": ()}):
+        with pytest.raises(fn.InputError, match="(?s)^mask: got the tree .*, needs the tree of params, .*or a prefix"):
+            tree.spread("mask", other, full)

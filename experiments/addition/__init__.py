@@ -18,8 +18,8 @@ import funcnn as fn
 from experiments.addition import presentation
 from experiments.addition.sums import ANSWER, LENGTH, answers, every_sum, exercises, last, numbers_of, of_answers
 from experiments.core import modules
-from experiments.core.adamw import AdamW
 from experiments.core.beside import compared
+from experiments.core.gpt import Recipe
 from experiments.core.options import BadOption, Options
 from experiments.core.result import Result
 
@@ -68,14 +68,14 @@ def run(options: Addition) -> Result:
     network = fn.transformer(*sizes)
     layer = fn.serial(network, last(ANSWER))
     objective, start = fn.supervised(layer, fn.softmax_cross_entropy()), layer.init(generator, **options.tensors)
-    optimizer = AdamW(options.steps, options.lr, least=options.lr / 10, warm_up=10, betas=(0.9, 0.95))
+    recipe = Recipe(options.steps, options.lr, least=options.lr / 10, warm_up=10, betas=(0.9, 0.95))
 
     def stream() -> Any:
         while True:
             yield from fn.minibatches(exercises(train), options.batch_size, generator=generator)
 
-    method, module = optimizer.transformation(), modules.transformer(*sizes)
-    classic, first = partial(optimizer.classic_step, criterion=of_answers), list(islice(stream(), options.compared))
+    method, module = recipe.transformation(start), modules.transformer(*sizes)
+    classic, first = partial(recipe.classic_step, criterion=of_answers), list(islice(stream(), options.compared))
     found = compared(objective, method, start, module, classic, first, options.device)
     losses, params, exams = [], start, [(0, exam(network, start[0], test))]
     steps = fn.train(fn.explicit(objective), method, start, islice(stream(), options.steps))

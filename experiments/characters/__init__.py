@@ -17,8 +17,8 @@ from experiments.characters import presentation
 from experiments.characters.heads import maps, weight_by_distance
 from experiments.characters.writing import counting_losses, write
 from experiments.core import modules
-from experiments.core.adamw import AdamW
 from experiments.core.beside import compared, cross_entropy
+from experiments.core.gpt import Recipe
 from experiments.core.options import BadOption
 from experiments.core.result import Result
 from experiments.core.text import Reading, Text, batches, passages
@@ -74,7 +74,7 @@ def run(options: Characters) -> Result:
     sizes = len(text.vocabulary), options.length, options.features, options.heads, options.depth
     layer = fn.transformer(*sizes)
     objective, start = fn.supervised(layer, fn.softmax_cross_entropy()), layer.init(generator, **options.tensors)
-    optimizer = AdamW(options.steps, options.lr, least=options.lr / 10, warm_up=100, betas=(0.9, 0.99))
+    recipe = Recipe(options.steps, options.lr, least=options.lr / 10, warm_up=100, betas=(0.9, 0.99))
     held_out = passages(text.validation, options.length)
 
     def look(steps: int, params: Any) -> Moment:
@@ -83,8 +83,8 @@ def run(options: Characters) -> Result:
         return Moment(steps, mean_loss(objective, params, held_out), text.decode(written))
 
     stream = batches(text.train, options.length, options.batch_size, generator)
-    method, module = optimizer.transformation(), modules.transformer(*sizes)
-    classic, first = partial(optimizer.classic_step, criterion=cross_entropy), list(islice(stream, options.compared))
+    method, module = recipe.transformation(start), modules.transformer(*sizes)
+    classic, first = partial(recipe.classic_step, criterion=cross_entropy), list(islice(stream, options.compared))
     found = compared(objective, method, start, module, classic, first, options.device)
     when, losses, params, moments = {options.steps >> k for k in range(5)}, [], start, [look(0, start)]
     steps = fn.train(

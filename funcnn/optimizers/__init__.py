@@ -6,7 +6,8 @@ method wants the gradient at a point ahead, a line search wants more values. `de
 
 The equations use w for the parameters, g for the gradient of the loss at w, and update every leaf alike.
 
-    transformations    sgd, momentum, rmsprop, adam
+    transformations    sgd, momentum, rmsprop, adam, adamw
+    combinations       chain; clip_by_norm, which stands first in one
     descent            descend
     nesterov           nesterov
     searches           line_search, exact_line_search

@@ -1,6 +1,6 @@
 """Transformations: updates made of gradients, to be added to the parameters."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -120,3 +120,42 @@ def adam(
         return tree.map(step, m, v), AdamState(m, v, t)
 
     return Transformation(init, update)
+
+
+@scheduled
+def adamw(
+    lr: Hyperparameter,
+    betas: tuple[Hyperparameter, Hyperparameter] = (0.9, 0.999),
+    eps: Hyperparameter = 1e-8,
+    weight_decay: Any = 1e-2,
+) -> Transformation:
+    """Adam with decoupled decay d (Loshchilov & Hutter 2019, arXiv:1711.05101).
+
+        w <- (1 - lr d) w - lr m_hat / (sqrt(v_hat) + eps)
+
+    with the moments of `adam`, which are its state. The same as torch.optim.AdamW, where groups of parameters have decays of
+    their own: here weight_decay may be a tree of numbers like the parameters, or a prefix of it, such as
+    `fn.tree.map(lambda w: 0.1 if w.ndim > 1 else 0.0, params)`.
+
+    Raises:
+        InputError: as `adam`; a decay below 0; (in a step) no parameters, or decays that are no tree like theirs.
+    """
+    moments = adam(lr, betas, eps)
+    lr, (rates, unflatten) = number("lr", lr), tree.flatten(weight_decay)
+    places = tree.paths(weight_decay, "weight_decay")
+    decay = unflatten([number(place, rate) for place, rate in zip(places, rates, strict=True)])
+
+    def update(grads: Params, state: AdamState, params: Params | None = None) -> tuple[Params, AdamState]:
+        if params is None:
+            raise InputError("params", "None", "the parameters, for it is they that decay")
+        check_like("params", params, state.m)
+        updates, state = moments.update(grads, state, params=params)
+        each = tree.spread("weight_decay", decay, params)
+        return tree.map(lambda u, w, d: u - lr * d * w, updates, params, each), state
+
+    def move(params: Params, grads: Params, state: AdamState) -> tuple[Params, AdamState]:
+        updates, state = moments.update(grads, state, params=params)
+        each = tree.spread("weight_decay", decay, params)
+        return tree.map(lambda u, w, d: (1 - lr * d) * w + u, updates, params, each), state
+
+    return Transformation(moments.init, Moving(update, move))

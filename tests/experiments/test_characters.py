@@ -9,8 +9,8 @@ import funcnn as fn
 from experiments.characters.heads import maps, weight_by_distance
 from experiments.characters.writing import counting_losses, write
 from experiments.core import modules
-from experiments.core.adamw import AdamW
 from experiments.core.beside import compared, cross_entropy
+from experiments.core.gpt import Recipe
 from experiments.core.text import Text
 
 SIZES = (7, 6, 8, 2, 2)
@@ -50,18 +50,12 @@ def test_counting_loses_what_the_counts_say():
     assert found["by the character before"] == pytest.approx(math.log(2))
 
 
-def test_the_rate_warms_up_and_falls_to_the_least():
-    optimizer = AdamW(100, 1e-3, least=1e-4, warm_up=9, betas=(0.9, 0.99))
-    rates = [optimizer.rate(torch.tensor(t)).item() for t in (0, 8, 9, 100)]
-    assert rates == pytest.approx([1e-4, 9e-4, 1e-3, 1e-4], rel=1e-5)
-
-
 def test_it_takes_the_steps_of_torchs():
-    optimizer = AdamW(20, 1e-2, least=1e-3, warm_up=4, betas=(0.9, 0.99), bound=0.5)
+    recipe = Recipe(20, 1e-2, least=1e-3, warm_up=4, betas=(0.9, 0.99), bound=0.5)
     objective = fn.supervised(NETWORK, fn.softmax_cross_entropy())
     batches = [(labels(20, 7, seed=k).reshape(4, 5), labels(20, 7, seed=k + 1).reshape(4, 5)) for k in range(0, 16, 2)]
-    classic = partial(optimizer.classic_step, criterion=cross_entropy)
-    method, module = optimizer.transformation(), modules.transformer(*SIZES)
+    classic = partial(recipe.classic_step, criterion=cross_entropy)
+    method, module = recipe.transformation(PARAMS), modules.transformer(*SIZES)
     found = compared(objective, method, PARAMS, module, classic, batches, "cpu")
     *_, end = fn.train(fn.explicit(objective), method, PARAMS, batches)
     moved = fn.tree.max_difference(end.params, PARAMS)
@@ -70,12 +64,13 @@ def test_it_takes_the_steps_of_torchs():
 
 
 def test_a_large_gradient_counts_as_one_of_the_bound_and_a_matrix_decays():
-    optimizer = AdamW(20, 1e-2, least=1e-3, warm_up=0, betas=(0.9, 0.99), bound=0.5)
-    transformation, params = optimizer.transformation(), {"w": normal(3, 3), "b": normal(3)}
-    zero, grads = fn.tree.zeros_like(params), {"w": normal(3, 3, seed=1), "b": normal(3, seed=2)}
+    recipe = Recipe(20, 1e-2, least=1e-3, warm_up=1, betas=(0.9, 0.99), bound=0.5)
+    params = {"w": normal(3, 3), "b": normal(3)}
+    transformation, zero = recipe.transformation(params), fn.tree.zeros_like(params)
+    grads = {"w": normal(3, 3, seed=1), "b": normal(3, seed=2)}
     updates, _ = transformation.update(zero, transformation.init(params), params=params)
-    assert_close(updates, {"w": -1e-2 * 0.1 * params["w"], "b": zero["b"]}, 1e-12)
+    assert_close(updates, {"w": -5e-3 * 0.1 * params["w"], "b": zero["b"]}, 1e-12)
     length = fn.tree.dot(grads, grads).sqrt()
-    _, state = transformation.update(grads, transformation.init(params), params=params)
+    _, (_, after) = transformation.update(grads, transformation.init(params), params=params)
     assert length > 2
-    assert_close(state.m, fn.tree.map(lambda g: (1 - 0.9) * 0.5 * g / (length + 1e-6), grads), 1e-14)
+    assert_close(after.state.m, fn.tree.map(lambda g: (1 - 0.9) * 0.5 * g / (length + 1e-6), grads), 1e-14)
