@@ -1,11 +1,12 @@
 """What happened in a training: numbers to look at."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from .plots import Drawing
 
 
 class History(NamedTuple):
@@ -18,8 +19,27 @@ class History(NamedTuple):
     epoch_ends: list[int]
     evaluations: dict[str, list[float]]
 
-    def plot(self) -> "Figure":
+    def plot(self) -> "Drawing":
         """The loss of every step, and the evaluations, against the steps."""
         from .plots import plot_history
 
         return plot_history(self.losses, self.epoch_ends, self.evaluations)
+
+    def to_pandas(self) -> Any:
+        """A DataFrame with a row for each step, counted from 1: its `epoch` and `loss`, and evaluations where one ended.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        try:
+            from pandas import DataFrame, RangeIndex
+        except ImportError:
+            raise ImportError("History.to_pandas: pandas is not installed, needs pip install pandas") from None
+        steps = len(self.losses)
+        epochs = [epoch for epoch, (start, end) in enumerate(pairwise((0, *self.epoch_ends))) for _ in range(start, end)]
+        epochs += [len(self.epoch_ends)] * (steps - len(epochs))  # of the epoch that was not finished
+        columns = {"epoch": [1 + epoch for epoch in epochs], "loss": self.losses.detach().cpu().double().numpy()}
+        frame = DataFrame(columns, index=RangeIndex(1, steps + 1, name="step"))
+        for name, numbers in self.evaluations.items():
+            frame.loc[self.epoch_ends[: len(numbers)], name] = numbers
+        return frame

@@ -1,16 +1,20 @@
 """The one place in the library that draws. Matplotlib is imported here and nowhere else, and only when a plot is wanted.
 
-Figures are made without pyplot, so nothing global changes: no current figure, no backend, no style. They are to be
-read on a slide: labelled axes, legends, colours that colour-blind readers can tell apart (Okabe & Ito 2008), and
-dashes that tell them apart in print.
+Figures are made without pyplot, so nothing global changes: no current figure, no backend, no style; only who asks for a
+window gets it from pyplot. They are to be read on a slide: labelled axes, legends, colours that colour-blind readers can
+tell apart (Okabe & Ito 2008), and dashes that tell them apart in print.
 """
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from io import BytesIO
+from itertools import pairwise
+from typing import Any, Literal, cast
 
 import torch
-from matplotlib import colormaps
+from matplotlib import colormaps, get_backend
+from matplotlib.backend_bases import FigureManagerBase
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
@@ -19,14 +23,45 @@ from torch import Tensor
 from .errors import InputError
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+NO_WINDOW = "save the figure by savefig('figure.png'), or call matplotlib.use('QtAgg') before, where there is a screen"
 DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 
 
-def figure(panels: int = 1, *, rows: int = 1, width: float | None = None, height: float = 3.6) -> tuple[Figure, list[Any]]:
+class Drawing(Figure):
+    """A figure that shows itself where it is the result of a notebook's cell, and where `show` is called."""
+
+    def _repr_png_(self) -> bytes:
+        content = BytesIO()
+        self.savefig(content, format="png")
+        return content.getvalue()
+
+    def show(self, warn: bool = True) -> None:
+        """Shows it in a notebook's cell, else in a window, and waits until that is closed.
+
+        Raises:
+            RuntimeError: matplotlib can open no window here.
+        """
+        shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+        if hasattr(shell, "kernel"):
+            sys.modules["IPython"].display.display(self)
+            return
+        from matplotlib import pyplot  # which opens windows
+
+        try:
+            pyplot.figure(FigureClass=cast(Any, lambda **_: self))
+        except ImportError as error:  # a display that the backend needs and that is not there
+            raise RuntimeError(f"{error}; {NO_WINDOW}") from None
+        if type(self.canvas.manager) is FigureManagerBase:
+            pyplot.close(self)
+            raise RuntimeError(f"matplotlib's backend {get_backend()} opens no window; {NO_WINDOW}")
+        pyplot.show()
+
+
+def figure(panels: int = 1, *, rows: int = 1, width: float | None = None, height: float = 3.6) -> tuple[Drawing, list[Any]]:
     """A figure with some panels, row by row, in the style of this project: (figure, axes). Sizes in inches, as a whole."""
     columns = -(-panels // rows)
     width = width or {1: 6.0, 2: 9.0}.get(columns, 4.0 * columns)
-    drawing = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    drawing = Drawing(figsize=(width, height), dpi=150, layout="constrained")
     axes = [drawing.add_subplot(rows, columns, index + 1) for index in range(panels)]
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
@@ -110,13 +145,12 @@ def images(axis: Any, pictures: Tensor, *, rows: Sequence[str] = (), columns: Se
         ticks.set_ticks(range(len(names)), names)
 
 
-def plot_history(losses: Tensor, epoch_ends: Sequence[int], evaluations: Mapping[str, Sequence[float]]) -> Figure:
+def plot_history(losses: Tensor, epoch_ends: Sequence[int], evaluations: Mapping[str, Sequence[float]]) -> Drawing:
     """The loss of every step and its mean per epoch; beside it, where there are any, the evaluations per epoch."""
     drawing, axes = figure(2 if evaluations else 1)
     losses = losses.detach().cpu().double()
     steps = range(1, len(losses) + 1)
-    starts = [0, *epoch_ends[:-1]]
-    means = [losses[start:end].mean().item() for start, end in zip(starts, epoch_ends, strict=True)]
+    means = [losses[start:end].mean().item() for start, end in pairwise((0, *epoch_ends))]
     axes[0].plot(steps, losses, color=COLORS[0], alpha=0.3, linewidth=0.8, label="each step")
     axes[0].plot(epoch_ends, means, color=COLORS[0], marker=".", label="mean of each epoch")
     axes[0].set(xlabel="step", ylabel="training loss")
@@ -131,7 +165,7 @@ def plot_history(losses: Tensor, epoch_ends: Sequence[int], evaluations: Mapping
     return drawing
 
 
-def plot_check(names: Sequence[str], found: Sequence[tuple[str, float, float]], samples: Tensor | None) -> Figure:
+def plot_check(names: Sequence[str], found: Sequence[tuple[str, float, float]], samples: Tensor | None) -> Drawing:
     """The error of every leaf beside what is allowed; and, where a batch disagrees, the error of each sample's gradient.
 
     `found` are the verdict, the error and what is allowed for each name, `samples` errors of shape (N, names).

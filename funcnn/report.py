@@ -10,7 +10,7 @@ from torch import Tensor
 from .causes import Cause, Own
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from .plots import Drawing
 
 Verdict = Literal["ok", "wrong", "kink", "unreliable"]
 
@@ -75,13 +75,13 @@ class Report:
         lines += self.remarks
         return "\n".join(lines)
 
-    def plot(self) -> "Figure":
+    def plot(self) -> "Drawing":
         """The error of every leaf beside what is allowed and, where there is one, the matrix samples x leaves."""
         from .plots import plot_check
 
         found = list(self.leaves.values())
         rows = [(finding.verdict, finding.error, finding.allowed) for finding in found]
-        drawing: Figure = plot_check(list(self.leaves), rows, self.samples)
+        drawing: Drawing = plot_check(list(self.leaves), rows, self.samples)
         return drawing
 
 

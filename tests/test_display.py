@@ -1,9 +1,13 @@
 import io
 import sys
+from enum import Enum
+from typing import NamedTuple
 
 import pytest
 import torch
 from helpers import classifier, normal, same_bits, seeded
+from rich.console import Console
+from rich.file_proxy import FileProxy
 
 import funcnn as fn
 
@@ -22,6 +26,10 @@ class Terminal(io.StringIO):
         return True
 
 
+class Named(Enum):
+    one = "one"
+
+
 def on_terminal(monkeypatch):
     monkeypatch.setattr("sys.stderr", Terminal())
     monkeypatch.setenv("TERM", "xterm")
@@ -34,9 +42,135 @@ def test_fit_shows_nothing_not_even_on_a_terminal(monkeypatch, capfd):
     assert terminal.getvalue() == "" and capfd.readouterr().out == ""
 
 
+def a_file():
+    return io.TextIOWrapper(io.BytesIO())
+
+
+# name: (what stands for stderr, whether something is shown)
+STREAMS = {
+    "a terminal": (Terminal, True),
+    "what a notebook puts there": (io.StringIO, True),
+    "a file": (a_file, False),
+    "no stderr at all": (lambda: None, False),
+    "a bar that is being drawn": (lambda: FileProxy(Console(), Terminal()), False),
+}
+
+
+def written(stream):
+    if isinstance(stream, FileProxy):
+        stream = stream.rich_proxied_file
+    return stream.buffer.getvalue() if isinstance(stream, io.TextIOWrapper) else stream.getvalue() if stream else ""
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_progress_is_shown_where_somebody_looks(name, monkeypatch, capfd):
+    make, shown = STREAMS[name]
+    stream = make()
+    monkeypatch.setattr("sys.stderr", stream)
+    assert list(fn.progress(range(3))) == [0, 1, 2]
+    assert bool(written(stream)) == shown and capfd.readouterr() == ("", "")
+
+
 def test_in_a_pipe_progress_is_silent(capfd):
     assert list(fn.progress(range(3))) == [0, 1, 2]
     assert capfd.readouterr() == ("", "")
+
+
+class Clock:
+    """Shows the seconds that have been spent."""
+
+    def __init__(self, monkeypatch):
+        self.now = 100.0
+        monkeypatch.setattr("funcnn.display.monotonic", lambda: self.now)
+
+    def spend(self, seconds, items):
+        for _ in items:
+            self.now += seconds
+
+
+def steps(*losses):
+    return [fn.Step(torch.zeros(2), (), torch.tensor(loss)) for loss in losses]
+
+
+# name: (the items, their total, seconds of each, the lines)
+LINES = {
+    "nothing": ([], None, 1.0, []),
+    "ever more seldom": (
+        range(200),
+        None,
+        1.0,
+        [
+            "1 of 200, 0:03:19 left",
+            "2 of 200, 0:03:18 left",
+            "4 of 200, 0:03:16 left",
+            "8 of 200, 0:03:12 left",
+            "16 of 200, 0:03:04 left",
+            "32 of 200, 0:02:48 left",
+            "64 of 200, 0:02:16 left",
+            "124 of 200, 0:01:16 left",
+            "184 of 200, 0:00:16 left",
+            "200 of 200, 0:00:00 left",
+        ],
+    ),
+    "no total": ((x for x in range(3)), None, 1.0, ["1", "2", "3"]),
+    "more than announced": (
+        iter(range(3)),
+        2,
+        60.0,
+        ["1 of 2, 0:01:00 left", "2 of 2, 0:00:00 left", "3 of 2, 0:00:00 left"],
+    ),
+    "fast": (range(3), None, 0.01, ["3 of 3, 0:00:00 left"]),
+    "steps": (
+        steps(3.0, 2.5, 0.123456),
+        None,
+        7200.0,
+        [
+            "step 1 of 3, loss 3, 4:00:00 left",
+            "step 2 of 3, loss 2.5, 2:00:00 left",
+            "step 3 of 3, loss 0.1235, 0:00:00 left",
+        ],
+    ),
+    "steps that went wrong": (iter(steps(float("nan"))), 5, 1.0, ["step 1 of 5, loss nan, 0:00:04 left"]),
+    "whatever has a value that is no loss": (
+        iter([Terminal, Named.one]),
+        2,
+        1.0,
+        ["1 of 2, 0:00:01 left", "2 of 2, 0:00:00 left"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_lines_say_how_many_have_passed_the_loss_and_the_time_left(name, monkeypatch):
+    items, total, seconds, lines = LINES[name]
+    monkeypatch.setattr("sys.stderr", io.StringIO())
+    Clock(monkeypatch).spend(seconds, fn.progress(items, total))
+    assert sys.stderr.getvalue().splitlines() == lines
+
+
+@pytest.mark.parametrize("stream", [Terminal, io.StringIO])
+def test_a_loop_that_ends_early_says_how_far_it_came(stream, monkeypatch):
+    monkeypatch.setattr("sys.stderr", stream())
+    for item in fn.progress(range(5)):
+        if item == 2:
+            break
+    assert "2 of 5, 0:00:00 left" in sys.stderr.getvalue()
+
+
+def test_on_a_terminal_the_loss_is_read_at_most_ten_times_a_second(monkeypatch):
+    on_terminal(monkeypatch)
+    read = []
+
+    class Watched(NamedTuple):
+        index: int
+
+        @property
+        def value(self):
+            read.append(self.index)
+            return 0.5
+
+    Clock(monkeypatch).spend(1 / 64, fn.progress(map(Watched, range(640)), 640))
+    assert len(read) <= 100 and read[-1] == 639
 
 
 # name: (makes an iterable, its total)
@@ -65,7 +199,7 @@ def test_the_share_that_has_passed_is_shown(monkeypatch):
     terminal.truncate(0)
     for _ in fn.progress(x for x in range(4)):
         pass
-    assert "100%" in known and "100%" not in terminal.getvalue()
+    assert "4 of 4" in known and "4" in terminal.getvalue() and "of" not in terminal.getvalue()
 
 
 def test_fit_with_progress_is_fit(monkeypatch):

@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 import torch
 from helpers import normal, seeded
@@ -23,6 +25,37 @@ def test_a_history_plots_itself_with_labels_and_legends(evaluate, panels, tmp_pa
         assert axis.get_xlabel() and axis.get_ylabel() and axis.get_legend().get_texts()
     drawing.savefig(tmp_path / "history.png")
     assert (tmp_path / "history.png").read_bytes().startswith(b"\x89PNG")
+
+
+# name: (losses, where epochs end)
+ENDS = {
+    "no epoch was finished": ([3.0, 2.0], []),
+    "the last was not": ([3.0, 2.0, 1.0], [2]),
+    "all were": ([3.0, 2.0], [1, 2]),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_a_history_that_ends_within_an_epoch_can_be_drawn(name):
+    losses, ends = ENDS[name]
+    (axis,) = fn.History(torch.tensor(losses), ends, {}).plot().axes
+    each, means = axis.lines
+    assert list(each.get_ydata()) == losses and list(means.get_xdata()) == ends
+
+
+def test_a_history_becomes_a_table_of_its_steps():
+    pytest.importorskip("pandas")
+    history = fn.History(torch.tensor([3.0, 2.0, 1.0, 0.5, 0.25]), [2, 4], {"accuracy": [0.5, 0.75]})
+    table = history.to_pandas()
+    assert table.index.tolist() == [1, 2, 3, 4, 5] and table.index.name == "step"
+    assert table.epoch.tolist() == [1, 1, 2, 2, 3] and table.loss.tolist() == history.losses.tolist()
+    assert table.accuracy.dropna().to_dict() == {2: 0.5, 4: 0.75}
+
+
+def test_without_pandas_it_says_what_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match="^History.to_pandas: pandas is not installed, needs pip install pandas$"):
+        run().history.to_pandas()
 
 
 @pytest.mark.parametrize("losses", [[0.0, 0.0], [-1.0, 2.0], [float("nan"), 1.0], [float("inf"), 1.0]], ids=str)

@@ -105,10 +105,9 @@ def test_what_draws_knows_no_type_of_ours():
 
 def test_matplotlib_is_imported_by_what_draws_alone_and_not_with_the_library():
     others = {module_of(path): imports(path)[1] for path in FILES}
-    # The name of a figure's type is imported for type checkers.
     users = {module for module, names in others.items() if any(name.startswith("matplotlib") for name in names)}
-    assert users <= {"funcnn.plots", "funcnn.report", "funcnn.history"}
-    heavy = {"matplotlib", "rich", "sklearn", "torch._inductor.compile_fx", "experiments"}
+    assert users == {"funcnn.plots"}
+    heavy = {"matplotlib", "rich", "sklearn", "pandas", "torch._inductor.compile_fx", "experiments"}
     code = f"import sys, funcnn; print(*sorted({heavy!r} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"
 

@@ -1,6 +1,13 @@
+import sys
+from types import ModuleType, SimpleNamespace
+from typing import ClassVar
+
 import pytest
 import torch
 from helpers import normal
+from matplotlib import pyplot
+from matplotlib.backend_bases import FigureManagerBase
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 import funcnn as fn
 from funcnn.plots import figure, heat_map, images
@@ -66,3 +73,63 @@ def test_images_stand_in_rows_and_columns_under_their_heads():
         left, right, bottom, top = image.get_extent()
         assert (round((left + right) / 2), round((top + bottom) / 2)) == (index % 3, index // 3)
         assert torch.equal(torch.tensor(image.get_array().filled()), pictures[index // 3, index % 3])
+
+
+def test_a_drawing_is_a_picture_in_a_notebook():
+    drawing, _ = figure()
+    assert drawing._repr_png_().startswith(b"\x89PNG")
+
+
+class Window(FigureManagerBase):
+    """A window that only notes what happens to it."""
+
+    events: ClassVar = []
+
+    def show(self):
+        self.events.append(self.canvas.figure)
+
+    @classmethod
+    def start_main_loop(cls):
+        cls.events.append("waited")
+
+
+class Canvas(FigureCanvasAgg):
+    manager_class = Window
+
+
+@pytest.fixture
+def backend(monkeypatch):
+    """Makes this pyplot's backend, by name or as a module."""
+    windows = ModuleType("windows")
+    windows.FigureCanvas = Canvas
+    monkeypatch.setitem(sys.modules, "windows", windows)
+    monkeypatch.setattr(Window, "events", [])
+    yield pyplot.switch_backend
+    pyplot.close("all")
+    pyplot.switch_backend("agg")
+
+
+def test_a_drawing_is_shown_in_a_window_that_is_waited_for(backend):
+    backend("module://windows")
+    drawing, _ = figure()
+    drawing.show()
+    assert Window.events == [drawing, "waited"]
+
+
+@pytest.mark.parametrize("name", ["agg", "pdf", "svg"])
+def test_where_there_are_no_windows_a_drawing_says_what_to_do(name, backend):
+    backend(name)
+    drawing, _ = figure()
+    with pytest.raises(RuntimeError, match=rf"backend {name} opens no window; save the figure by savefig\('figure.png'\)"):
+        drawing.show()
+    assert not pyplot.get_fignums() and drawing._repr_png_()
+
+
+def test_in_a_notebook_show_is_what_a_cell_shows(monkeypatch):
+    shown, notebook = [], ModuleType("IPython")
+    notebook.get_ipython = lambda: SimpleNamespace(kernel=None)
+    notebook.display = SimpleNamespace(display=shown.append)
+    monkeypatch.setitem(sys.modules, "IPython", notebook)
+    drawing, _ = figure()
+    drawing.show()
+    assert shown == [drawing]

@@ -100,7 +100,8 @@ def rms_norm(features: int, eps: float = 1e-6) -> Layer:
 
     def inputs(residuals: tuple[Tensor, Tensor], dy: Float[Tensor, "N *T D"]) -> Float[Tensor, "N *T D"]:
         x, w = residuals
-        (xhat, r), g = scaled(x), dy * w
+        xhat, r = scaled(x)
+        g = dy.to(r.dtype) * w
         return (r * (g - xhat * (xhat * g).mean(-1, keepdim=True))).to(dy.dtype)
 
     def moves(params: dict[str, Tensor], x: Inexact[Tensor, "*rows D"]) -> dict[str, Move]:

@@ -64,8 +64,8 @@ def avg_pool2d(kernel_size: Size, stride: Size | None = None) -> Layer:
     count = math.prod(windows.kernel)
 
     def forward(params: Params, x: Tensor) -> tuple[Tensor, Residuals]:
-        first, *rest = windows.places(x)
-        return sum(rest, start=first) / count, x
+        first, *rest = windows.places(x.to(torch.promote_types(x.dtype, torch.float32)))
+        return (sum(rest, start=first) / count).to(x.dtype), x
 
     def inputs(x: Tensor, dy: Tensor) -> Tensor:
         dx, share = dy.new_zeros(x.shape), dy / count
