@@ -47,7 +47,7 @@ from experiments import (
 from experiments.core.formulas import plain
 from experiments.core.options import BadOption, Missing, Options
 from experiments.core.report import duration, write_report
-from experiments.core.result import Result
+from experiments.core.result import Result, check_output
 from experiments.core.runner import Job, in_turn
 
 Experiment = tuple[type[Options], Callable[[Any], Result]]
@@ -147,14 +147,14 @@ def main(arguments: list[str]) -> int:
 
 def run_one(name: str, options: Options) -> None:
     """Runs an experiment."""
-    options.output.mkdir(parents=True, exist_ok=True)  # before the work, not after it
+    check_output(options.output)
     for job, result in in_turn([Job(name, EXPERIMENTS[name][1], options)], 1):
         tell(job, result)
 
 
 def run_all(course: Course) -> None:
     """Runs the experiments, the long ones last. What needs a package that is missing is skipped."""
-    course.output.mkdir(parents=True, exist_ok=True)
+    check_output(course.output)
     shared = {field.name: getattr(course, field.name) for field in dataclasses.fields(Options)}
     early = [name for name in EXPERIMENTS if name not in LONG]
     late = [] if course.brief else [name for name in LONG if name in EXPERIMENTS]

@@ -12,13 +12,16 @@ import platform
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import torch
 from matplotlib.figure import Figure
 
 from experiments.core.formulas import plain
-from experiments.core.options import Options
+from experiments.core.options import BadOption, Options
+
+ROOM = 32  # MiB, several times what all experiments write
 
 
 @dataclass(frozen=True)
@@ -43,15 +46,27 @@ class Result:
     seconds: float | None = None  # that it took, measured by whoever runs it; nothing else depends on a clock
 
 
+def check_output(folder: Path) -> None:
+    """Makes the folder and raises BadOption unless it takes what a run writes: found before the work, and not after it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder) as probe:
+            for _ in range(ROOM):
+                probe.write(bytes(2**20))
+    except OSError as error:
+        needs = f"a folder that takes {ROOM} MiB"
+        raise BadOption(f"output: got {folder}, which cannot be written ({error.strerror}); needs {needs}") from None
+
+
 def save(name: str, result: Result, options: Options) -> Path:
-    """Writes the result under options.output / name and returns that folder."""
+    """Writes the result under options.output / name and returns that folder.
+
+    Raises:
+        OSError: it cannot be written; the earlier result is still there.
+    """
     folder, new, old = (options.output / f"{mark}{name}" for mark in ("", ".new-", ".old-"))
     for leftover in (new, old):
         shutil.rmtree(leftover, ignore_errors=True)
-    new.mkdir(parents=True)
-    for stem, (figure, _) in result.figures.items():
-        figure.savefig(new / f"{stem}.png")
-    (new / "observations.txt").write_text("".join(f"{plain(line)}\n" for line in result.observations))
     threads = torch.get_num_threads()
     record = {
         "title": result.title,
@@ -67,7 +82,15 @@ def save(name: str, result: Result, options: Options) -> Path:
         "tables": [dataclasses.asdict(table) for table in result.tables],
         "numbers": result.numbers,
     }
-    (new / "result.json").write_text(json.dumps(_plain(record), indent=1, allow_nan=False))
+    try:
+        new.mkdir(parents=True)
+        for stem, (figure, _) in result.figures.items():
+            figure.savefig(new / f"{stem}.png")
+        (new / "observations.txt").write_text("".join(f"{plain(line)}\n" for line in result.observations))
+        (new / "result.json").write_text(json.dumps(_plain(record), indent=1, allow_nan=False))
+    except OSError as error:  # which seldom names the place
+        shutil.rmtree(new, ignore_errors=True)
+        raise OSError(error.errno, error.strerror, str(folder)) from None
     if folder.exists():
         folder.rename(old)
     new.rename(folder)
@@ -76,11 +99,13 @@ def save(name: str, result: Result, options: Options) -> Path:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file that is either there whole or not at all."""
+    """Writes a file that is either there whole or not at all. Raises OSError that names it."""
     partial = path.with_name(f".{path.name}.partial")
     try:
         partial.write_bytes(content)
         os.replace(partial, path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         partial.unlink(missing_ok=True)
 

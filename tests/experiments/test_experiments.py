@@ -1,4 +1,7 @@
+import contextlib
+import dataclasses
 import json
+import resource
 import runpy
 import sys
 import time
@@ -119,6 +122,49 @@ def test_a_bad_command_line_gets_one_line_and_exit_code_2(tmp_path, capsys, monk
     assert command_line.main(arguments) == 2
     complaint = capsys.readouterr().err
     assert complaint.count("\n") == 1 and place in complaint
+
+
+@contextlib.contextmanager
+def largest_file(size):
+    """No file may be larger: what a full disk is for whoever writes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+# name: (the folder, bytes that a file may have, the reason)
+UNWRITABLE = {
+    "a folder in a file": ("taken/results", None, "Not a directory"),
+    "a folder that the system keeps for itself": ("/proc/results", None, "No such file or directory"),
+    "a disk without room": ("results", 2**20, "File too large"),
+}
+
+
+@pytest.mark.parametrize("name", UNWRITABLE)
+@pytest.mark.parametrize("flags", [[], ["perceptron"]], ids=str)
+def test_an_output_folder_that_takes_no_results_is_refused_before_the_work(name, flags, tmp_path, capsys, monkeypatch):
+    folder, size, reason = UNWRITABLE[name]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").touch()
+    monkeypatch.setattr(command_line, "in_turn", lambda *_: pytest.fail("work was begun"))
+    with largest_file(size) if size else contextlib.nullcontext():
+        assert command_line.main([*flags, "--output", folder]) == 2
+    needs = f"output: got {folder}, which cannot be written ({reason}); needs a folder that takes 32 MiB\n"
+    assert capsys.readouterr().err == f"python -m experiments: {needs}"
+
+
+def test_a_disk_that_fills_up_meanwhile_is_named_and_the_earlier_result_is_whole(tmp_path):
+    text, options = Result("t", "a", {}, ["o"]), Perceptron(output=tmp_path)
+    save("x", text, options)
+    whole = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    with largest_file(2**14), pytest.raises(OSError, match="File too large: .*/x'"):
+        save("x", dataclasses.replace(text, observations=["o" * 2**15]), options)
+    with largest_file(2**14), pytest.raises(OSError, match="File too large: .*/report.html'"):
+        write_whole(tmp_path / "report.html", bytes(2**15))
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == whole
 
 
 def test_help_shows_the_options_and_their_defaults(capsys, monkeypatch):
