@@ -23,7 +23,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,19 @@ def under_transform() -> bool:
 def traced() -> bool:
     """Whether operations go through a dispatch mode on their way, as where a graph is traced, and may not run yet."""
     return bool(torch._C._len_torch_dispatch_stack())
+
+
+def bare(x: Tensor) -> Tensor:
+    """The tensor beneath the wrappers of torch's transforms."""
+    while torch._C._functorch.is_functorch_wrapped_tensor(x):
+        x = torch._C._functorch.get_unwrapped(x)
+    return x
+
+
+def beneath_transforms() -> AbstractContextManager[None]:
+    """Where torch's transforms see nothing of what is done."""
+    context: AbstractContextManager[None] = torch._C._DisableFuncTorch()
+    return context
 
 
 def constant(x: Tensor) -> Tensor:

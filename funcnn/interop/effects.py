@@ -3,12 +3,14 @@
     drawing    moves torch's global generators on, which shows in their states
     writing    moves the version counter of a tensor on, which torch keeps for its tape
 
-Where a step is traced nothing is drawn yet, and torch's own tag says which operations will draw.
+These are looked at in every call. Where a step is traced nothing is drawn yet, and torch's own tag says which operations
+will draw. The rest is looked at once, before the first call: whether it writes through `.data`, draws otherwise, or reads
+parameters other than by their names, as out of a list, where those of the call do not stand.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,41 +20,97 @@ from .. import kernels
 from ..errors import InputError
 
 NEEDS = "a pure function of its parameters and inputs: module.eval(), or its parts without dropout and running statistics"
+Operands = list[tuple[str, Tensor]]
 
 
-def without_effects(place: str, call: Callable[[], Any], operands: Iterable[tuple[str, Tensor]]) -> Any:
+def without_effects(place: str, call: Callable[[], Any], operands: Operands) -> Any:
     """What the call returns. Raises InputError if it drew random numbers, or wrote to one of the named operands."""
-    watched = [(name, x, x._version) for name, x in operands if not x.is_inference()]
-    cuda = {x.device for _, x, _ in watched if x.is_cuda}
     traced = kernels.traced()
-    before = [] if traced else _generators(cuda)
+    generators = [] if traced else _generators(operands)
+    before = [generator.get_state() for generator in generators]
+    versions = [(name, x, x._version) for name, x in operands if not x.is_inference()]
     try:
         with _NoDraws(place) if traced else nullcontext():
             result = call()
     except RuntimeError as error:  # what torch says of both under its transforms
         if "random operation" in str(error):
-            raise _draws(place) from error
+            raise refused(place, "draws random numbers") from error
         if "in-place operation" in str(error):
-            raise InputError(place, "a forward that writes to its operands", NEEDS) from error
+            raise refused(place, "writes to its operands") from error
         raise
-    for state, restore in before:
-        if not torch.equal(state, restore.__self__.get_state()):
-            restore(state)
-            raise _draws(place)
-    for name, x, version in watched:
+    for generator, state in zip(generators, before, strict=True):
+        if not torch.equal(generator.get_state(), state):
+            generator.set_state(state)
+            raise refused(place, "draws random numbers")
+    for name, x, version in versions:
         if x._version != version:
-            raise InputError(place, f"a forward that writes to {name}", NEEDS)
+            raise refused(place, f"writes to {name}")
     return result
 
 
-def _draws(place: str) -> InputError:
-    return InputError(place, "a forward that draws random numbers", NEEDS)
+def check_function(place: str, call: Callable[[], Tensor], operands: Operands, fill: Callable[[float], None]) -> None:
+    """Raises InputError unless the call is a function of the operands; `fill` changes numbers that it must not read."""
+    numbers = _Numbers.of(operands)
+    fill(torch.nan)
+    try:
+        first = kernels.bare(without_effects(place, call, operands))
+    finally:
+        written = [one.name for one in numbers if one.moved()]
+    for name in written[:1]:
+        raise refused(place, f"writes to {name}")
+    fill(0.0)
+    other = kernels.bare(call())
+    if not _alike(first, other):
+        reads = _alike(other, kernels.bare(call()))
+        raise refused(
+            place, "reads parameters other than by their names" if reads else "gives other numbers when called again"
+        )
+    fill(torch.nan)
 
 
-def _generators(cuda: set[torch.device]) -> list[tuple[Tensor, Any]]:
-    """The state of each global generator, and what sets it."""
-    every = [torch.default_generator, *(torch.cuda.default_generators[device.index] for device in cuda)]
-    return [(generator.get_state(), generator.set_state) for generator in every]
+def _alike(x: Tensor, y: Tensor) -> bool:
+    """Equal but for what an accelerator adds up in another order."""
+    with kernels.beneath_transforms(), torch.no_grad():
+        return x.shape == y.shape and torch.allclose(
+            x, y, rtol=1e-3, atol=1e-3 * float(x.abs().nan_to_num().max()), equal_nan=True
+        )
+
+
+def refused(place: str, does: str) -> InputError:
+    """The error that names what a forward does beside computing."""
+    return InputError(place, f"a forward that {does}", NEEDS)
+
+
+def _generators(operands: Operands) -> list[torch.Generator]:
+    """Torch's global generators."""
+    cuda = {x.device for _, x in operands if x.is_cuda}
+    return [torch.default_generator, *(torch.cuda.default_generators[device.index] for device in cuda)]
+
+
+class _Numbers(NamedTuple):
+    """An operand, the tensor beneath torch's transforms, and a copy of what it holds."""
+
+    name: str
+    operand: Tensor
+    x: Tensor
+    held: Tensor
+
+    @classmethod
+    def of(cls, operands: Operands) -> list["_Numbers"]:
+        """Those of all operands."""
+        with kernels.beneath_transforms():
+            bare = [(name, x, kernels.bare(x).detach()) for name, x in operands]
+            return [cls(name, operand, x, x.clone()) for name, operand, x in bare]
+
+    def moved(self) -> bool:
+        """Whether something was written there; if so it is what it was again."""
+        with kernels.beneath_transforms(), torch.no_grad():
+            if kernels.bare(self.operand).data_ptr() != self.x.data_ptr():
+                return True
+            same = torch.equal(self.x, self.held) or bool(((self.x == self.held) | (self.x != self.x)).all())
+            if not same:
+                self.x.copy_(self.held)
+        return not same
 
 
 class _NoDraws(TorchDispatchMode):
@@ -69,5 +127,5 @@ class _NoDraws(TorchDispatchMode):
             given = dict(zip(names, args, strict=False)) | kwargs
             # Attention has the tag for its dropout, which may be 0.
             if "attention" not in str(func) or given.get("dropout_p", 0.0):
-                raise _draws(self.place)
+                raise refused(self.place, "draws random numbers")
         return func(*args, **kwargs)
