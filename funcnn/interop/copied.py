@@ -90,8 +90,10 @@ def _check(nn_module: Any) -> None:
 
 def _without_shortcuts(name: str, part: Any) -> None:
     """Switches torch's shortcuts off in a part of the copy: none changes what it computes."""
-    if isinstance(part, (torch.nn.Embedding, torch.nn.EmbeddingBag)) and part.max_norm is not None:
-        raise InputError(PLACE, f"{name!r} with max_norm", "an embedding without, for it writes to its weights")
+    if isinstance(part, (torch.nn.Embedding, torch.nn.EmbeddingBag)):
+        if part.max_norm is not None:
+            raise InputError(PLACE, f"{name!r} with max_norm", "an embedding without, for it writes to its weights")
+        part.sparse = False  # the same gradient, with its zeros
     if getattr(part, "inplace", False):
         part.inplace = False
     if isinstance(part, torch.nn.TransformerEncoderLayer):

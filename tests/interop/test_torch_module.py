@@ -193,6 +193,15 @@ def test_names_are_the_modules_and_tied_ones_are_one_leaf():
     assert_close(layer.backward(residuals, 2 * y)[0]["0"]["weight"], weight.grad, 20 * EPS)
 
 
+def test_sparse_gradients_come_with_their_zeros():
+    weight, dy = normal(7, 4), normal(N, 4, seed=1)
+    of_sparse, of_dense = (
+        fn.module(nn.Embedding(7, 4, sparse=sparse, _weight=weight)).backward(({"weight": weight}, TOKENS), dy)
+        for sparse in (True, False)
+    )
+    assert same_bits(of_sparse, of_dense)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_parameters_and_buffers_come_in_the_dtype_that_is_asked_for(dtype):
     nn_module, layer, _, x = made("residual")
