@@ -94,6 +94,17 @@ def check_dtype(dtype: Any) -> None:
         raise InputError("dtype", dtype, "a floating dtype such as torch.float64")
 
 
+def check_autocast() -> None:
+    """Raises InputError under torch.autocast, where products have another dtype than their operands."""
+    for kind in ("cpu", "cuda", "xpu", "mps"):
+        if torch.is_autocast_enabled(kind):
+            found = f"{str(torch.get_autocast_dtype(kind)).removeprefix('torch.')} on {kind}"
+            needs = (
+                f"none, since all is in the dtype of the parameters: cast these, or use autocast('{kind}', enabled=False)"
+            )
+            raise InputError("torch.autocast", found, needs)
+
+
 def check_pair(place: str, result: Any, needs: str) -> None:
     """Raises InputError unless what a function returned is a tuple of two."""
     if not isinstance(result, tuple) or len(result) != 2:
@@ -230,6 +241,7 @@ def check_like(place: str, tree: Any, params: Any, exactly: bool = True) -> tupl
     if found.paths() == spec.paths():
         for index, (leaf, original) in enumerate(zip(leaves, originals, strict=True)):
             if not is_dense(leaf) or any(kind(leaf) != kind(original) for kind in kinds):
+                check_autocast()
                 raise InputError(_path(params, index, place), describe(leaf), f"{describe(original)}, as the parameter")
     raise InputError(place, f"the tree {found}", f"the tree of params, {spec}")
 

@@ -108,7 +108,7 @@ def heat_map(
     colors = LinearSegmentedColormap.from_list("signed", [COLORS[0], "white", COLORS[1]]) if signed else colormaps["viridis"]
     shown = x.where(x.isfinite(), 2 * largest).where(x != 0, torch.nan)  # above the scale, and missing from it
     cells = axis.pcolormesh(
-        *((torch.arange(size + 1) - 0.5).numpy() for size in (x.shape[1], x.shape[0])),
+        *((torch.arange(size + 1, device="cpu") - 0.5).numpy() for size in (x.shape[1], x.shape[0])),
         shown.numpy(),
         norm=scale,
         vmin=lowest,

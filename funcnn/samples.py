@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from . import kernels, tree
-from .errors import check_batch, check_like, check_number, check_params
+from .errors import check_autocast, check_batch, check_like, check_number, check_params
 from .layers.factors import Rows, Summands
 from .losses import Mean
 from .memory import check_memory
@@ -116,6 +116,7 @@ def _summands(step_fn: StepFn | Callable[[Params, Batch], Any]) -> Callable[[Par
     gradients = samples_of(rule) or by_vmap
 
     def call(params: Params, batch: Batch) -> tuple[Tensor, Summands]:
+        check_autocast()
         check_params(params)
         check_batch(batch)
         if not isinstance(rule, Backpropagated):

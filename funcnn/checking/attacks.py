@@ -81,7 +81,7 @@ def _cotangents(
         yield "expanded", [x.new_ones(()).expand(x.shape) for x in u], [(1, ones)]
         one = [torch.zeros_like(x) for x in u]
         place = max(range(len(u)), key=lambda i: u[i].ndim)
-        one[place].view(-1)[int(torch.randint(u[place].numel(), (), generator=generator))] = 1
+        one[place].view(-1)[int(torch.randint(u[place].numel(), (), generator=generator, device="cpu"))] = 1
         yield "one-hot", [x + 1000 * y for x, y in zip(u, one, strict=True)], [(1, [*u]), (1000, [*one])]
     yield "zero", [torch.zeros_like(x) for x in u], []
     yield "doubled", [2 * x for x in u], [(2, [*u])]

@@ -36,7 +36,7 @@ def _there(e: Evidence, seed: int, scale: float, size: float) -> Evidence | None
     if formula is None:
         return None
     leaves = tuple(_moved(leaf, seed, scale, size) for leaf in formula.leaves)
-    u = tuple(torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x) for x in formula.u)
+    u = tuple(torch.randn(x.shape, generator=generator, dtype=torch.float64, device="cpu").to(x) for x in formula.u)
     recorded = Recorded(formula.f, leaves)
     if recorded.y is None or recorded.y.shape != u[0].shape:
         return None

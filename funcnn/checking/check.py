@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .. import kernels, tree
 from ..causes import Cause
-from ..errors import InputError, check_batch, check_number, check_params, check_seed
+from ..errors import InputError, check_autocast, check_batch, check_number, check_params, check_seed
 from ..report import Finding, Report
 from ..types import Batch, Params
 from .case import Case
@@ -69,6 +69,7 @@ def check(
     """
     claimed = provider("step_fn", step_fn)
     tolerance, seed = check_number("tolerance", tolerance), check_seed(seed)
+    check_autocast()
     check_params(params)
     check_batch(batch)
     check_finite("params", params)

@@ -85,7 +85,10 @@ class Contraction:
     def cotangent(y: list[Tensor], generator: torch.Generator) -> list[Tensor]:
         """Normal numbers, different everywhere."""
         wide = [torch.complex128 if out.is_complex() else torch.float64 for out in y]
-        return [torch.randn(x.shape, generator=generator, dtype=dtype).to(x) for x, dtype in zip(y, wide, strict=True)]
+        return [
+            torch.randn(x.shape, generator=generator, dtype=dtype, device="cpu").to(x)
+            for x, dtype in zip(y, wide, strict=True)
+        ]
 
     def whole(self, params: Leaves, **others: Tensor) -> list[Any]:
         """All operands, these among them; the rest as it is, or others by their names, in the same precision."""

@@ -73,7 +73,7 @@ def rounded(x: Tree, eps: float, seed: int = 0) -> Tree:
     def leaf(x: Any) -> Any:
         if not (isinstance(x, Tensor) and x.is_floating_point()):
             return x
-        return x * (1 - eps * torch.rand(x.shape, generator=generator, dtype=torch.float64).to(x))
+        return x * (1 - eps * torch.rand(x.shape, generator=generator, dtype=torch.float64, device="cpu").to(x))
 
     return tree.map(leaf, x)
 

@@ -48,7 +48,10 @@ def screened(case: Case) -> float:
 
 def directions(case: Case, groups: int, together: int) -> list[Tensor]:
     """Normal numbers, so many at once."""
-    drawn = (torch.randn((together, *case.leaf.shape), generator=case.generator, dtype=torch.float64) for _ in range(groups))
+    drawn = (
+        torch.randn((together, *case.leaf.shape), generator=case.generator, dtype=torch.float64, device="cpu")
+        for _ in range(groups)
+    )
     return [z.to(case.leaf) for z in drawn]
 
 
@@ -58,7 +61,7 @@ def unseen(case: Case) -> Case | None:
     A slope of less than a rounding of the value in each small step is no slope to them, so that a leaf that was forgotten
     would pass for one that does not matter. What no step would show is torch's to say, where that is not rounding itself.
     """
-    z = torch.randn(case.g.shape, generator=case.generator, dtype=torch.float64).to(case.g)
+    z = torch.randn(case.g.shape, generator=case.generator, dtype=torch.float64, device="cpu").to(case.g)
     slope, uncertainty, _ = derivative(case.surface.along(case.position, z), 1 / z.abs().max().item())
     if abs(slope) > LIMITS.sure * uncertainty:
         return case.against(z * (slope / z.square().sum())).settle("wrong", 1.0)
@@ -86,7 +89,7 @@ def probed(case: Case) -> Probes:
     slopes: list[float] = []
     misses: list[float] = []
     for _ in range(LIMITS.probes):
-        z = torch.randn(len(flat), generator=case.generator, dtype=torch.float64).to(case.g.device)
+        z = torch.randn(len(flat), generator=case.generator, dtype=torch.float64, device="cpu").to(case.g.device)
         along = case.surface.along(case.position, z.reshape(case.g.shape))
         slope, uncertainty, h = derivative(along, 1 / z.abs().max().item())
         miss = (z @ flat).item() - slope
@@ -103,7 +106,7 @@ def guilty(case: Case, found: Probes) -> Case:
         return case
     flat = case.g.flatten()
     entries = _bisect(case, flat, *found.worst, found.resolution)
-    some = torch.randint(len(flat), (LIMITS.sampled,), generator=case.generator).to(flat.device)
+    some = torch.randint(len(flat), (LIMITS.sampled,), generator=case.generator, device="cpu").to(flat.device)
     index = torch.cat([entries, some]).unique()
     r = torch.stack([_entry(case, i) for i in index])
     return replace(case, g=flat[index], r=r, entries=index)
@@ -135,7 +138,7 @@ def _entry(case: Case, index: Tensor) -> Tensor:
 
 
 def _slope(values: Callable[[Tensor], Tensor], h: float) -> Tensor:
-    return quotients(values, torch.zeros(1, dtype=torch.float64), h, CENTRAL)[0]
+    return quotients(values, torch.zeros(1, dtype=torch.float64, device="cpu"), h, CENTRAL)[0]
 
 
 def passes(case: Case, found: Probes) -> Case:
@@ -170,7 +173,7 @@ def pushed_error(case: Case) -> float:
 
 def miss_probability(times: float, count: int = LIMITS.probes) -> float:
     """The probability that an error of `times` the threshold of a leaf is missed in so many directions."""
-    half = torch.tensor(count / 2, dtype=torch.float64)
+    half = torch.tensor(count / 2, dtype=torch.float64, device="cpu")
     return float(torch.special.gammainc(half, half / times**2))
 
 

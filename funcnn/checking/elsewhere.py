@@ -97,7 +97,7 @@ def off(leaf: Tensor, seed: int = 0) -> Tensor:
     """Other numbers of the same size and, where all have one, of the same sign."""
     generator = torch.Generator().manual_seed(leaf.numel() + seed)
     size = leaf.abs().mean().item() or 1.0
-    noise = AWAY * torch.randn(leaf.shape, generator=generator, dtype=torch.float64).to(leaf)
+    noise = AWAY * torch.randn(leaf.shape, generator=generator, dtype=torch.float64, device="cpu").to(leaf)
     if (leaf > 0).all() or (leaf < 0).all():
         return leaf * noise.exp()
     return leaf + size * noise
@@ -118,7 +118,7 @@ def objects(there: Subject, tolerance: float) -> bool:
     """Whether one difference along a random direction disagrees with a gradient; not where the function refuses."""
     reference, (leaves, unflatten) = there.reference or there.claimed, tree.flatten(there.params)
     h, generator = LIMITS.step, torch.Generator().manual_seed(len(leaves))
-    normal = [torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x) for x in leaves]
+    normal = [torch.randn(x.shape, generator=generator, dtype=torch.float64, device="cpu").to(x) for x in leaves]
     zs = [max(x.abs().max().item(), 1e-3) * z if x.numel() else z for x, z in zip(leaves, normal, strict=True)]
     result = attempt(there.claimed.value_and_grad, copied(there.params), copied(there.batch))
     moved = [unflatten([x + step * z for x, z in zip(leaves, zs, strict=True)]) for step in (h, -h)]

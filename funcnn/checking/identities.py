@@ -31,7 +31,7 @@ def adjoint(c: Contraction, value: Callable[[Leaves], Tensor], generator: torch.
     Where they differ and differences along v side with the rule, forward mode is absent or wrong, not the rule.
     """
     leaves = [upcast(leaf) for leaf in c.params]
-    v = [torch.randn(leaf.shape, generator=generator, dtype=torch.float64).to(leaf.device) for leaf in leaves]
+    v = [torch.randn(leaf.shape, generator=generator, dtype=torch.float64, device="cpu").to(leaf.device) for leaf in leaves]
     pushed: Any = attempt(_pushed, lambda *moved: c.outputs(list(moved)), tuple(leaves), tuple(v))
     if pushed is None:
         sentence = "not tested: forward-mode differentiation cannot follow the function"
@@ -47,7 +47,7 @@ def adjoint(c: Contraction, value: Callable[[Leaves], Tensor], generator: torch.
     def along(offsets: Tensor) -> Tensor:
         return torch.stack([value([x + h * z for x, z in zip(leaves, v, strict=True)]) for h in offsets.flatten()])
 
-    slope = quotients(along, torch.zeros(1, dtype=torch.float64), LIMITS.step, CENTRAL)[0].item()
+    slope = quotients(along, torch.zeros(1, dtype=torch.float64, device="cpu"), LIMITS.step, CENTRAL)[0].item()
     if abs(slope - back) < abs(slope - there) / 10:
         sentence = f"forward mode is absent or wrong: torch.func.jvp gives {there:.6g}, the values {slope:.6g}"
         return Finding("ok", distance, allowed, cause=Cause.FORWARD_MODE, diagnosis=sentence)
@@ -62,7 +62,10 @@ def second_derivative(c: Contraction, generator: torch.Generator) -> Finding:
     """
     if c.rule.follows is None or any(leaf.dtype != torch.float64 for leaf in c.params):
         return Finding("ok", math.nan, diagnosis="not tested: it claims none, or not in float64")
-    v, z = ([torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x) for x in c.params] for _ in range(2))
+    v, z = (
+        [torch.randn(x.shape, generator=generator, dtype=torch.float64, device="cpu").to(x) for x in c.params]
+        for _ in range(2)
+    )
     grads: Any = attempt(c.rule.follows, c.whole(copied(c.params)), copied(c.u), c.own, v)
     if grads is None:
         return Finding("ok", math.nan, diagnosis="not tested: the backward cannot be differentiated")
@@ -83,7 +86,7 @@ def second_derivative(c: Contraction, generator: torch.Generator) -> Finding:
 def mapped(c: Contraction, generator: torch.Generator, allowed: float) -> Finding:
     """Whether f under torch.func.vmap is f one by one, at x and beside it."""
     leaves = [upcast(leaf) for leaf in c.params]
-    beside = [x + 0.1 * torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x) for x in leaves]
+    beside = [x + 0.1 * torch.randn(x.shape, generator=generator, dtype=torch.float64, device="cpu").to(x) for x in leaves]
     stacked = [torch.stack(pair) for pair in zip(leaves, beside, strict=True)]
     together: Any = attempt(_mapped, lambda *point: tuple(c.outputs(list(point))), stacked)
     alone: list[Any] = [attempt(c.outputs, point) for point in (leaves, beside)]

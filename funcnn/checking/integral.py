@@ -24,7 +24,7 @@ def contradicted(case: Case, direction: Tensor, h: float) -> bool:
     """Whether the values at -h and h are not those of an integral of g, or no word on g: it is another beside the point."""
     if case.floor or not case.surface.by_differences or _jumps(case, direction) or case.surface.casts:
         return True
-    ends = torch.tensor([h, -h], dtype=torch.float64)
+    ends = torch.tensor([h, -h], dtype=torch.float64, device="cpu")
     along = case.surface.along(case.position, direction)
     values = along(ends).cpu()
     lost = (rounding(along, ends, values) + EPS * values.abs()).sum().item()
@@ -32,7 +32,7 @@ def contradicted(case: Case, direction: Tensor, h: float) -> bool:
     slopes = [_slope(case, direction, -h + (k + 0.5) * piece) for k in range(LIMITS.pieces)]
     if any(slope is None for slope in slopes):
         return True
-    integrand = torch.tensor(slopes, dtype=torch.float64)
+    integrand = torch.tensor(slopes, dtype=torch.float64, device="cpu")
     doubt = piece * integrand.diff().abs().sum().item() + LIMITS.sure * lost
     return not abs(values[0].item() - values[1].item() - piece * integrand.sum().item()) <= doubt
 

@@ -99,7 +99,7 @@ def _pair(params: Params, distance: float, seed: int) -> tuple[Params, Params]:
     def step(leaf: Tensor) -> Tensor:
         largest = leaf.abs().max().item() if leaf.numel() else 0.0
         size = max(distance, 8 * torch.finfo(leaf.dtype).eps) * (largest or 1.0)
-        return size * torch.randn(leaf.shape, generator=generator, dtype=torch.float64).to(leaf)
+        return size * torch.randn(leaf.shape, generator=generator, dtype=torch.float64, device="cpu").to(leaf)
 
     start = tree.map(torch.Tensor.detach, params)
     steps = tree.map(step, start)

@@ -100,7 +100,7 @@ def derivative(values: Values, scale: float) -> tuple[float, float, float]:
 
 
 def _rungs(scale: float) -> Tensor:
-    return 0.1 * scale * RATIO ** -torch.arange(RUNGS, dtype=torch.float64)
+    return 0.1 * scale * RATIO ** -torch.arange(RUNGS, dtype=torch.float64, device="cpu")
 
 
 def _parts(
@@ -122,9 +122,9 @@ def _parts(
 
 def _noise(values: Values, scale: float) -> tuple[Tensor, float]:
     """phi(0), and the standard deviation of the rounding of phi."""
-    center, *close = values(CLOSE * scale * torch.arange(10, dtype=torch.float64)).cpu()
+    center, *close = values(CLOSE * scale * torch.arange(10, dtype=torch.float64, device="cpu")).cpu()
     fourth = torch.stack(close).diff(n=4)  # of independent errors of variance s^2 it has variance 70 s^2
-    lost = rounding(values, torch.zeros(1, dtype=torch.float64), center[None]).item()
+    lost = rounding(values, torch.zeros(1, dtype=torch.float64, device="cpu"), center[None]).item()
     return center, max((fourth.square().mean() / 70).sqrt().item(), EPS * abs(center.item()), lost)
 
 

@@ -31,12 +31,12 @@ def noise_floors(surface: Surface) -> list[float]:
     eps = [torch.finfo(leaf.dtype).eps for leaf in leaves]
     claimed = subject.follows or subject.claimed
     low = plain(lambda params: claimed.value(params, copied(subject.batch)), subject.params)
-    squares, points = torch.zeros(len(leaves), dtype=torch.float64), 0
+    squares, points = torch.zeros(len(leaves), dtype=torch.float64, device="cpu"), 0
     for seed in range(ANEW if surface.size <= LIMITS.many else 1):
         params = rounded(subject.params, LIMITS.elsewhere, seed) if seed else subject.params
         own, right = derived(low, params), derived(surface.plain_value, upcast(params)) if seed else surface.plain_gradients
         if own is not None and right is not None:
-            squares += torch.tensor([_error(a, b) for a, b in zip(own, right, strict=True)]).square()
+            squares += torch.tensor([_error(a, b) for a, b in zip(own, right, strict=True)], device="cpu").square()
             points += 1
     if not points:
         return eps  # autograd cannot follow the function

@@ -33,7 +33,7 @@ class Together:
     def directions(self) -> list[Tensor]:
         """The s_i z_i, (P, *shape) of every leaf."""
         shapes = [(self.count, *leaf.shape) for leaf in self.surface.leaves]
-        drawn = [torch.randn(shape, generator=self.generator, dtype=torch.float64) for shape in shapes]
+        drawn = [torch.randn(shape, generator=self.generator, dtype=torch.float64, device="cpu") for shape in shapes]
         return [z.mul_(s).to(x) for s, z, x in zip(self.steps, drawn, self.surface.leaves, strict=True)]
 
     @cached_property
@@ -44,7 +44,7 @@ class Together:
         return torch.cat([self._slopes(list(zs)) for zs in parts])
 
     def _slopes(self, zs: list[Tensor]) -> Tensor:
-        start = torch.zeros(len(zs[0]), dtype=torch.float64)
+        start = torch.zeros(len(zs[0]), dtype=torch.float64, device="cpu")
         return quotients(self.surface.moved_along(dict(enumerate(zs))), start, LIMITS.step, CENTRAL).cpu()
 
     @cached_property
@@ -64,7 +64,7 @@ class Together:
             g.shape != x.shape or not g.isfinite().all() for g, x in zip(gradients, leaves, strict=True)
         ):
             return [math.inf] * len(leaves)
-        along = torch.zeros(self.count, dtype=torch.float64)
+        along = torch.zeros(self.count, dtype=torch.float64, device="cpu")
         for g, z in zip(gradients, self.directions, strict=True):
             along += (z.reshape(self.count, g.numel()) @ g.double().flatten()).cpu()
         error = (along - self.slopes).square().mean().sqrt().item()

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .. import kernels, tree
 from ..causes import Cause
-from ..errors import InputError, check_number, check_seed, describe
+from ..errors import InputError, check_autocast, check_number, check_seed, describe
 from ..providers.reverse import autograd
 from ..report import Finding, Report
 from ..types import Layer, Loss, Objective, StepFn, Tree
@@ -95,6 +95,7 @@ def check_vjp(
         InputError: no rule of these forms; inputs that are no tuple, not finite, or that the rule gives no gradients for; a
             forward or a reference that fails at the inputs.
     """
+    check_autocast()
     tolerance, seed = check_number("tolerance", tolerance), check_seed(seed)
     nondeterminism = check_number("nondeterminism", nondeterminism)
     if not isinstance(inputs, tuple) or not inputs:

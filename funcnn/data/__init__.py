@@ -44,7 +44,11 @@ class Dataset(NamedTuple):
 
 
 def breast_cancer(
-    *, generator: Generator, test_fraction: float = 0.2, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
+    *,
+    generator: Generator,
+    test_fraction: float = 0.2,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
 ) -> Dataset:
     """569 tumours, 30 measurements each; targets (N, 1) of the inputs' dtype, 1 where benign (212 are 0, 357 are 1).
 
@@ -60,7 +64,11 @@ def breast_cancer(
 
 
 def digits(
-    *, generator: Generator, test_fraction: float = 0.2, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
+    *,
+    generator: Generator,
+    test_fraction: float = 0.2,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
 ) -> Dataset:
     """1797 handwritten digits of 8 x 8 pixels, inputs (N, 64); targets the labels 0 to 9, shape (N,), int64.
 
@@ -83,7 +91,7 @@ def spirals(
     noise: float = 0.02,
     test_fraction: float = 0.2,
     dtype: torch.dtype | None = None,
-    device: torch.device | str = "cpu",
+    device: torch.device | str | None = None,
 ) -> Dataset:
     """Two interleaved spirals in the plane, inputs (N, 2); targets the arm, 0 or 1, shape (N,), int64.
 
@@ -121,10 +129,10 @@ def photographs() -> Tensor:
     """
     from sklearn.datasets import load_sample_images
 
-    return torch.stack([torch.tensor(image) for image in load_sample_images().images])
+    return torch.stack([torch.tensor(image, device="cpu") for image in load_sample_images().images])
 
 
-def mnist(directory: str | Path, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu") -> Dataset:
+def mnist(directory: str | Path, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Dataset:
     """MNIST, Fashion-MNIST or any data set in the same four files, raw or `.gz`, from a directory that the user names.
 
     Inputs (N, rows * columns), standardised by the training part; targets the labels, shape (N,), int64.
@@ -168,7 +176,7 @@ def split(
     generator: Generator,
     test_fraction: float = 0.2,
     dtype: torch.dtype | None = None,
-    device: torch.device | str = "cpu",
+    device: torch.device | str | None = None,
 ) -> Dataset:
     """Draws a test part at random and standardises both by the training part. The same seed gives the same split.
 
@@ -196,9 +204,10 @@ def split(
 
 
 def _dataset(
-    train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], dtype: torch.dtype | None, device: torch.device | str
+    train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], dtype: torch.dtype | None, device: torch.device | str | None
 ) -> Dataset:
     check_dtype(dtype)
+    device = torch.get_default_device() if device is None else device
     check_memory("inputs", "copies in float64", 2 * 8 * train[0].numel(), train[0].device)
     scale = _scale(train[0].double().abs().amax(0))
     x = train[0].double() * scale

@@ -66,7 +66,7 @@ def _read(file: BufferedIOBase, path: Path, dimensions: int, most: int) -> Tenso
     if length + math.prod(shape) > most:
         raise InputError(str(path), f"at most {most} bytes", needs)
     check_memory(str(path), f"images of shape {shape}", math.prod(shape))
-    entries = torch.empty(math.prod(shape), dtype=torch.uint8)
+    entries = torch.empty(math.prod(shape), dtype=torch.uint8, device="cpu")
     memory, done = entries.numpy().data, 0
     while piece := file.read(min(PIECE, len(memory) - done)):
         memory[done : done + len(piece)] = piece

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from .. import tree
-from ..errors import InputError, check_like, check_pair, check_params, check_same_shape, describe
+from ..errors import InputError, check_autocast, check_like, check_pair, check_params, check_same_shape, describe
 from ..layers.pullbacks import gradient
 from ..types import Layer, Loss, Params, Residuals
 
@@ -44,6 +44,7 @@ def torch_function(pair: Layer | Loss) -> Callable[..., Tensor]:
 
 
 def _apply_layer(layer: Layer, params: Params, x: Tensor) -> Tensor:
+    check_autocast()
     check_params(params)
     if not isinstance(x, Tensor):
         raise InputError("x", describe(x), "a tensor")
@@ -69,6 +70,7 @@ def _apply_layer(layer: Layer, params: Params, x: Tensor) -> Tensor:
 
 
 def _apply_loss(loss: Loss, outputs: Tensor, targets: Tensor) -> Tensor:
+    check_autocast()
     for place, tensor in (("outputs", outputs), ("targets", targets)):
         if not isinstance(tensor, Tensor):
             raise InputError(place, describe(tensor), "a tensor")

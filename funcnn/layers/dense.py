@@ -30,7 +30,9 @@ def uniform_within(
     def uniform(*shape: int) -> Tensor:
         # Drawn in float64 where the generator lives: every dtype and device starts at the same point.
         unit = torch.rand(shape, generator=generator, dtype=torch.float64, device=generator.device)
-        return (bound * (2 * unit - 1)).to(device=device or "cpu", dtype=dtype or torch.get_default_dtype())
+        return (bound * (2 * unit - 1)).to(
+            device=device or torch.get_default_device(), dtype=dtype or torch.get_default_dtype()
+        )
 
     return uniform
 

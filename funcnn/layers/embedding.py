@@ -63,7 +63,7 @@ def _normal(rows: int, features: int) -> Init:
         check_generator(generator)
         check_dtype(dtype)
         w = torch.randn(rows, features, generator=generator, dtype=torch.float64, device=generator.device)
-        return {"w": w.to(device=device or "cpu", dtype=dtype or torch.get_default_dtype())}
+        return {"w": w.to(device=device or torch.get_default_device(), dtype=dtype or torch.get_default_dtype())}
 
     return init
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .. import kernels
-from ..errors import COMPLEX, FLOATING, SHAPE, InputError, describe, is_dense
+from ..errors import COMPLEX, FLOATING, SHAPE, InputError, check_autocast, describe, is_dense
 from ..types import Layer, Params, Residuals, Tree, name
 from .columns import Forward
 from .factors import ByParts
@@ -79,6 +79,7 @@ class Operands(NamedTuple):
             raise InputError(place, describe(x), f"shape ({self.words})")
         for path, leaf in [*zip(paths[1:], leaves[1:], strict=True), (place, x)] if leaves else []:
             if (leaf.dtype, leaf.device) != (leaves[0].dtype, leaves[0].device):
+                check_autocast()
                 needs = f"{leaves[0].dtype} on {leaves[0].device}, as {paths[0]}"
                 raise InputError(path, f"{leaf.dtype} on {leaf.device}", needs)
 
@@ -163,6 +164,7 @@ def guarded(
         if not is_dense(dy) or dy.shape != size:
             raise InputError("dy", describe(dy), f"shape {tuple(size)}, a floating tensor")
         if dy.dtype != kept.dtype or dy.device != kept.device:
+            check_autocast()
             raise InputError("dy", f"{dy.dtype} on {dy.device}", f"{kept.dtype} on {kept.device}, as y")
 
     forward: Any = layer.forward

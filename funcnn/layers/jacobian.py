@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .. import kernels, tree
-from ..errors import InputError, check_batch, check_params, describe
+from ..errors import InputError, check_autocast, check_batch, check_params, describe
 from ..memory import check_memory
 from ..types import Layer, Params
 from .pullbacks import pulled, ran
@@ -32,6 +32,7 @@ def jacobian(layer: Layer, params: Params, x: Tensor) -> tuple[Params, Any]:
     """
     if not isinstance(layer, Layer):
         raise InputError("layer", describe(layer), "a Layer, such as dense(4, 3)")
+    check_autocast()
     check_params(params)
     check_batch(x, "x")
     y, residuals = ran(layer.forward, params, x)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from .. import tree
 from ..causes import Cause
-from ..errors import InputError, check_batch, check_params, check_seed, describe
+from ..errors import InputError, check_autocast, check_batch, check_params, check_seed, describe
 from ..report import Finding, Report, at, relative_error, worst_index
 from ..types import Layer, Params, Residuals
 from .columns import Column
@@ -50,6 +50,7 @@ def laws(layer: Layer, params: Params, x: Tensor, *, seed: int = 0) -> Report:
     """
     if not isinstance(layer, Layer):
         raise InputError("layer", describe(layer), "a Layer, such as dense(4, 3)")
+    check_autocast()
     check_params(params)
     check_batch(x, "x")
     if len(x) < 2:
@@ -198,9 +199,9 @@ def _each(f: Callable[[Params, Tensor], Tensor], params: Params, copies: Tensor)
 
 
 def _some(count: int, generator: torch.Generator) -> Tensor:
-    return torch.randperm(count, generator=generator)[:LOOKED_AT]
+    return torch.randperm(count, generator=generator, device="cpu")[:LOOKED_AT]
 
 
 def _like(x: Tensor, generator: torch.Generator) -> Tensor:
     """Standard normal numbers of the shape and the dtype of x."""
-    return torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x)
+    return torch.randn(x.shape, generator=generator, dtype=torch.float64, device="cpu").to(x)

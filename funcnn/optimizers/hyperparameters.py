@@ -65,10 +65,10 @@ def scheduled(make: Constructor) -> Constructor:
 
 def _following(at: Callable[[Tensor], Any]) -> Any:
     """The Optimizer or Transformation that is at(k) in step k."""
-    first = at(torch.zeros((), dtype=torch.float64))
+    first = at(torch.zeros((), dtype=torch.float64, device="cpu"))
 
     def init(params: Params) -> Scheduled:
-        return Scheduled(torch.zeros((), dtype=torch.float64), first.init(params))
+        return Scheduled(torch.zeros((), dtype=torch.float64, device="cpu"), first.init(params))
 
     def step(bound: At, params: Params, state: Scheduled) -> Step:
         params, inner, value = at(state.steps).step(bound, params, state.state)

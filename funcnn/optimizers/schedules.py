@@ -79,4 +79,6 @@ def warmup(lr: float | Schedule, steps: int) -> Schedule:
 
 def _of_numbers(rate: Callable[[Tensor], Tensor]) -> Schedule:
     """The same function of numbers, for which it gives numbers, and of tensors."""
-    return lambda k: rate(k.double()) if isinstance(k, Tensor) else rate(torch.tensor(k, dtype=torch.float64)).item()
+    return lambda k: (
+        rate(k.double()) if isinstance(k, Tensor) else rate(torch.tensor(k, dtype=torch.float64, device="cpu")).item()
+    )

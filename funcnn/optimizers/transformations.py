@@ -103,7 +103,9 @@ def adam(
 
     def init(params: Params) -> AdamState:
         # A float64 tensor: 1 - b2^t keeps its digits, and a vmapped or compiled step sees no Python number change.
-        return AdamState(tree.zeros_like(params), tree.zeros_like(params), torch.zeros((), dtype=torch.float64))
+        return AdamState(
+            tree.zeros_like(params), tree.zeros_like(params), torch.zeros((), dtype=torch.float64, device="cpu")
+        )
 
     def update(grads: Params, state: AdamState, params: Params | None = None) -> tuple[Params, AdamState]:
         check_like("grads", grads, state.m)

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from .. import tree
+from ..errors import check_autocast
 from ..types import Batch, GradientFn, Objective, Params, StepFn, ValueFn
 from .analytic import OnlyAnalytic, to_complex
 from .differences import ELEMENTS_AT_ONCE, check_chunk, check_step_and_size, in_chunks
@@ -74,6 +75,7 @@ def complex_step(objective: Objective, step: float | None = None, chunk_size: in
 
     def gradient(value: ValueFn) -> GradientFn:
         def value_and_grad(params: Params, batch: Batch) -> tuple[Tensor, Params]:
+            check_autocast()
             leaves, unflatten = tree.flatten((params, batch))
             own = tree.leaves(params)
 

@@ -25,7 +25,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from .. import kernels, tree
-from ..errors import InputError, check_count, check_number, describe
+from ..errors import InputError, check_autocast, check_count, check_number, describe
 from ..memory import check_memory
 from ..types import Batch, GradientFn, Objective, Params, StepFn, ValueFn
 from .doors import behind_door, provider
@@ -70,7 +70,7 @@ def finite_difference(
 
     Raises:
         InputError: an unknown scheme; a step or chunk_size that is not positive; (when called) a step that does not move
-            every parameter, or a chunk_size that there is no memory for.
+            every parameter, a chunk_size that there is no memory for, or torch.autocast.
     """
     if not isinstance(scheme, str) or scheme not in SCHEMES:
         raise InputError("scheme", describe(scheme), f"one of {', '.join(SCHEMES)}")
@@ -79,6 +79,7 @@ def finite_difference(
 
     def gradient(value: ValueFn) -> GradientFn:
         def value_and_grad(params: Params, batch: Batch) -> tuple[Tensor, Params]:
+            check_autocast()
             center = value(params, batch)
             leaves = []
             for probe in probes(behind_door(objective.value), params, batch, center):

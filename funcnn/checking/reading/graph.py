@@ -84,7 +84,7 @@ class Reading:
 
     def _still(self) -> None:
         """Makes constants of values that change nothing, such as the maximum that softmax subtracts."""
-        largest = max((edge.down.norm() for edge in self.edges), default=torch.zeros(()))
+        largest = max((edge.down.norm() for edge in self.edges), default=torch.zeros((), device="cpu"))
         for index, whole in self.adjoint.items():
             if index >= self.tape.leaves and whole.norm() <= 1e-12 * largest:
                 self.still.add(index)
@@ -135,7 +135,9 @@ class Reading:
     def tangents(self) -> dict[int, Tensor]:
         """J w of every value, (entries, PROBES), for random directions w: <w, J^T d> = <J w, d> tells a wrong d at once."""
         generator = torch.Generator().manual_seed(0)
-        self.directions = [torch.randn(self.x.shape, generator=generator, dtype=torch.float64) for _ in range(PROBES)]
+        self.directions = [
+            torch.randn(self.x.shape, generator=generator, dtype=torch.float64, device="cpu") for _ in range(PROBES)
+        ]
         made = [i for i, value in self.live.items() if value.requires_grad]
         with torch.enable_grad():  # G = sum over values of J^T z, and <w, G> has the derivative J w with respect to z
             z = [torch.zeros_like(self.live[i]).requires_grad_() for i in made]
@@ -224,11 +226,11 @@ class Reading:
     @cached_property
     def _weights(self) -> Tensor:
         longest = max(value.numel() for value in self.live.values())
-        return torch.rand(longest, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        return torch.rand(longest, generator=torch.Generator().manual_seed(0), dtype=torch.float64, device="cpu")
 
     def alike(self, shape: torch.Size) -> tuple[list[int], Tensor]:
         """Those of the pool that have this shape."""
-        return self.pool.get(shape, ([], torch.zeros((0, *shape), dtype=torch.float64)))
+        return self.pool.get(shape, ([], torch.zeros((0, *shape), dtype=torch.float64, device="cpu")))
 
     def explains(self, p: Tensor, spare: int = 0) -> bool:
         """Whether a prediction is g, where `spare` numbers of it were fitted and enough entries are left to tell."""
