@@ -5,10 +5,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
 
+from .types import loadable
+
 if TYPE_CHECKING:
     from .plots import Drawing
 
 
+@loadable
 class History(NamedTuple):
     """What happened: `losses` (steps,), `epoch_ends` the number of steps at the end of each epoch, and `evaluations`.
 

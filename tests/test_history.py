@@ -2,7 +2,7 @@ import sys
 
 import pytest
 import torch
-from helpers import normal, seeded
+from helpers import normal, same_bits, seeded
 from matplotlib.figure import Figure
 
 import funcnn as fn
@@ -41,6 +41,21 @@ def test_a_history_that_ends_within_an_epoch_can_be_drawn(name):
     (axis,) = fn.History(torch.tensor(losses), ends, {}).plot().axes
     each, means = axis.lines
     assert list(each.get_ydata()) == losses and list(means.get_xdata()) == ends
+
+
+# Results that hold no function, beside the steps and states of every optimizer.
+RESULTS = {
+    "History": fn.History(torch.tensor([3.0, 2.0]), [1, 2], {"accuracy": [0.5, 0.75]}),
+    "Dataset": fn.data.spirals(8, generator=seeded()),
+    "Scan": fn.Scan({"w": normal(2)}, (), normal(3)),
+}
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_what_torch_has_saved_loads_by_its_safe_default(name, tmp_path):
+    torch.save(RESULTS[name], tmp_path / "file")
+    loaded = torch.load(tmp_path / "file", weights_only=True)
+    assert same_bits(loaded, RESULTS[name]) and type(loaded).__name__ == name
 
 
 def test_a_history_becomes_a_table_of_its_steps():

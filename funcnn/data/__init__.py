@@ -15,9 +15,11 @@ from torch import Generator, Tensor
 
 from ..errors import InputError, check_batch, check_count, check_dtype, check_generator, check_number, describe, is_dense
 from ..memory import check_memory
+from ..types import loadable
 from .idx import read_idx
 
 
+@loadable
 class Dataset(NamedTuple):
     """Two batches (inputs, targets), `train` to learn from, `test` to be judged by, and what standardised their inputs.
 

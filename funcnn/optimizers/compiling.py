@@ -22,7 +22,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from .. import tree
 from ..errors import Flattening, InputError, check_batch, check_params, describe, is_dense
 from ..providers.doors import lifted, origin
-from ..types import At, Batch, Optimizer, Params, State, Step, Tree
+from ..types import At, Batch, Optimizer, Params, State, Step, Tree, loadable
 from .descent import check_state, lift_optimizer
 from .products import FORMS
 
@@ -33,6 +33,7 @@ of_step = Flattening()
 Compiled = Callable[[list[Tensor]], list[Tensor]]
 
 
+@loadable
 class Scan(NamedTuple):
     """What several steps leave behind: `params` and `state` after the last one, and the value of each, (K,)."""
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from .. import kernels, tree
 from ..errors import InputError, called, check_number
-from ..types import At, Optimizer, Params, State, Step, Transformation
+from ..types import At, Optimizer, Params, State, Step, Transformation, loadable
 from .descent import Moving, moving, updated
 
 Schedule: TypeAlias = Callable[[Any], Any]  # the step, 0, 1, ..., to a number; a tensor to a tensor
@@ -29,6 +29,7 @@ Hyperparameter: TypeAlias = Any  # a number or a Schedule; once it was looked at
 Constructor = TypeVar("Constructor", bound=Callable[..., Any])
 
 
+@loadable
 class Scheduled(NamedTuple):
     """The number of steps taken, and the state of the optimizer whose hyperparameters change."""
 

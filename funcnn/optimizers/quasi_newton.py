@@ -25,12 +25,13 @@ from torch import Tensor
 from .. import tree
 from ..errors import check_count, check_number
 from ..memory import check_memory
-from ..types import At, Optimizer, Params, Step
+from ..types import At, Optimizer, Params, Step, loadable
 from .hyperparameters import Hyperparameter, scheduled
 
 MATRICES = 5  # (n, n), held at once while H is updated
 
 
+@loadable
 class BFGSState(NamedTuple):
     """H (n, n) for all n parameters as one vector, how often it was updated, and what the last search did."""
 

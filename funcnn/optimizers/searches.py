@@ -10,12 +10,13 @@ from typing import NamedTuple
 
 from .. import tree
 from ..errors import check_count, check_number
-from ..types import At, Optimizer, Params, Step
+from ..types import At, Optimizer, Params, Step, loadable
 from .hyperparameters import Hyperparameter, scheduled
 
 GOLDEN = (math.sqrt(5) - 1) / 2
 
 
+@loadable
 class LineSearchState(NamedTuple):
     """What the last search found: the step alpha, and how many values of the loss it took."""
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .. import tree
 from ..errors import InputError, check_like, check_params, describe
-from ..types import Params, State, Transformation
+from ..types import Params, State, Transformation, loadable
 from .descent import Moving
 from .hyperparameters import Hyperparameter, least, number, scheduled
 
@@ -73,6 +73,7 @@ def rmsprop(lr: Hyperparameter, alpha: Hyperparameter = 0.99, eps: Hyperparamete
     return Transformation(tree.zeros_like, update)
 
 
+@loadable
 class AdamState(NamedTuple):
     """First and second moments of the gradient, and the number of steps taken."""
 

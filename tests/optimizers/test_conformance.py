@@ -1,5 +1,6 @@
 """Every optimizer keeps the same laws: a new one is a row of the table."""
 
+import io
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -132,6 +133,16 @@ def test_resuming_with_the_state_is_never_having_stopped(row):
     whole = list(fn.train(STEP_FN, optimizer, PARAMS, BATCHES))
     rest = list(fn.train(STEP_FN, optimizer, whole[2].params, BATCHES[3:], state=whole[2].state))
     assert all(same_bits(step, again) for step, again in zip(whole[3:], rest, strict=True))
+
+
+@every(OURS)
+def test_a_step_that_torch_has_saved_loads_by_its_safe_default(row):
+    *_, step = walk(row, BATCHES)
+    file = io.BytesIO()
+    torch.save(step, file)
+    file.seek(0)
+    loaded = torch.load(file, weights_only=True)
+    assert same_bits(loaded, step) and type(loaded) is fn.Step and type(loaded.state) is type(step.state)
 
 
 @every(OPTIMIZERS)
