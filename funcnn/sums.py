@@ -1,14 +1,14 @@
 """Sums of objectives: a loss and what is asked of the parameters beside it, or several losses of the same batch.
 
-    L(params, batch) + R(params)            fn.regularised(objective, fn.l2(1e-3))
-    L(params, batch) + M(params, batch)     fn.regularised(objective, another)
+    L(params, batch) + R(params)              fn.regularised(objective, fn.l2(1e-3))
+    L(params, batch) + c M(params, batch)     fn.regularised(objective, another, c)
 
 Values and gradients add up, and what is known of a term stays known: differences go through the layers of one and take the
 other as it is, and the explicit gradient is the sum of both explicit ones, never half automatic.
 
 A loss is a mean over the samples, a penalty is not: it belongs to the parameters, and so to each sample as a whole. Then the
-value of the batch is again the mean of the samples', 1/N sum_n (L_n + R), and the gradient of sample n is that on a batch of
-this sample alone, dL_n + dR, as with any objective.
+value of the batch is again the mean of the samples', 1/N sum_n (L_n + c R), and the gradient of sample n is that on a batch
+of this sample alone, dL_n + c dR, as with any objective.
 """
 
 from collections.abc import Callable, Iterator
@@ -71,23 +71,26 @@ class Sum(NamedTuple):
     """The value of two objectives together, a function of (params, batch)."""
 
     terms: tuple[ValueFn, ValueFn]
+    weight: float = 1.0
 
     def __call__(self, params: Params, batch: Batch) -> Tensor:
-        """L + R, in the dtype of L."""
-        return _added(*(called("objective.value(params, batch)", term, params, batch) for term in self.terms))
+        """L + c R, in the dtype of L."""
+        value, penalty = (called("objective.value(params, batch)", term, params, batch) for term in self.terms)
+        return _added(value, self.weight, penalty)
 
     def __repr__(self) -> str:
         """Both of them."""
-        return f"regularised({', '.join(map(name, self.terms))})"
+        return _title(*self)
 
 
 class SumOfGradients(NamedTuple):
     """The value and the hand-derived gradient of two objectives together."""
 
     terms: tuple[GradientFn, GradientFn]
+    weight: float = 1.0
 
     def __call__(self, params: Params, batch: Batch) -> tuple[Tensor, Params]:
-        """(L + R, dL + dR)."""
+        """(L + c R, dL + c dR)."""
         values, gradients = [], []
         for term, place in zip(self.terms, ("objective", "penalty"), strict=True):
             result = called(f"{place}.value_and_grad(params, batch)", term, params, batch)
@@ -95,27 +98,29 @@ class SumOfGradients(NamedTuple):
             leaves, spec = check_like(f"grads of the {place}", result[1], params)
             values.append(result[0])
             gradients.append(spec.unflatten(leaves))
-        return _added(*values), tree.add(*gradients)
+        (value, penalty), (grads, others) = values, gradients
+        return _added(value, self.weight, penalty), tree.add_scaled(grads, self.weight, others)
 
     def __repr__(self) -> str:
         """Both of them."""
-        return f"regularised({', '.join(map(name, self.terms))})"
+        return _title(*self)
 
 
-def regularised(objective: Objective, penalty: Objective | Callable[[Params], Tensor]) -> Objective:
-    """The objective L(params, batch) + R(params), or the sum of two losses of the same batch.
+def regularised(objective: Objective, penalty: Objective | Callable[[Params], Tensor], weight: float = 1.0) -> Objective:
+    """The objective L(params, batch) + c R(params), or the sum of two losses of the same batch.
 
     Args:
         objective: L, such as supervised(layer, loss).
         penalty: R, a function of the parameters alone; or an Objective: l1(rate), l2(rate), another loss, or one of your
             own, Objective(value, value_and_grad), functions of (params, batch).
+        weight: c.
 
     The sum has a hand-derived gradient where both have one. A penalty that is a plain function has none, so `explicit`
     refuses it; every other provider takes it. Sums may be regularised again.
 
     Raises:
-        InputError: objective is no Objective, or penalty neither one nor a function; (when evaluated) a penalty that is no
-            scalar, or whose gradients are not those of the parameters.
+        InputError: objective is no Objective, penalty neither one nor a function, or weight below 0; (when evaluated) a
+            penalty that is no scalar, or whose gradients are not those of the parameters.
     """
     if not isinstance(objective, Objective):
         raise InputError("regularised(objective)", describe(objective), "an Objective, such as supervised(layer, loss)")
@@ -124,9 +129,10 @@ def regularised(objective: Objective, penalty: Objective | Callable[[Params], Te
             needs = "a function of the parameters, or an Objective such as l2(1e-3)"
             raise InputError("regularised(penalty)", describe(penalty), needs)
         penalty = Objective(OfParams(penalty))
+    weight = check_number("weight", weight)
     derived = (objective.value_and_grad, penalty.value_and_grad)
-    gradient = None if derived[0] is None or derived[1] is None else SumOfGradients((derived[0], derived[1]))
-    return Objective(Sum((objective.value, penalty.value)), gradient)
+    gradient = None if derived[0] is None or derived[1] is None else SumOfGradients((derived[0], derived[1]), weight)
+    return Objective(Sum((objective.value, penalty.value), weight), gradient)
 
 
 def l2(rate: float) -> Objective:
@@ -160,7 +166,7 @@ def samples_of(rule: Any) -> Samples | None:
         return rule.by_samples
     if isinstance(rule, SumOfGradients):
         first, second = map(samples_of, rule.terms)
-        return None if first is None or second is None else partial(_each_added, first, second)
+        return None if first is None or second is None else partial(_each_added, first, rule.weight, second)
     return None
 
 
@@ -170,16 +176,20 @@ def networks(value: Any) -> Iterator[tuple[Composed, Callable[[ValueFn], ValueFn
         yield value, lambda other: other
     if isinstance(value, Sum):
         first, second = value.terms
-        yield from ((network, partial(_with_first, put, second)) for network, put in networks(first))
-        yield from ((network, partial(_with_second, first, put)) for network, put in networks(second))
+        yield from ((network, partial(_with_first, value, put)) for network, put in networks(first))
+        yield from ((network, partial(_with_second, value, put)) for network, put in networks(second))
 
 
-def _with_first(put: Callable[[ValueFn], ValueFn], second: ValueFn, other: ValueFn) -> ValueFn:
-    return Sum((put(other), second))
+def _with_first(value: Sum, put: Callable[[ValueFn], ValueFn], other: ValueFn) -> ValueFn:
+    return value._replace(terms=(put(other), value.terms[1]))
 
 
-def _with_second(first: ValueFn, put: Callable[[ValueFn], ValueFn], other: ValueFn) -> ValueFn:
-    return Sum((first, put(other)))
+def _with_second(value: Sum, put: Callable[[ValueFn], ValueFn], other: ValueFn) -> ValueFn:
+    return value._replace(terms=(value.terms[0], put(other)))
+
+
+def _title(terms: tuple[Any, Any], weight: float) -> str:
+    return f"regularised({', '.join(map(name, terms))}{'' if weight == 1 else f', {weight:g}'})"
 
 
 def _of_entries(title: str, term: Callable[[Tensor], Tensor], slope: Callable[[Tensor], Tensor]) -> Objective:
@@ -188,18 +198,17 @@ def _of_entries(title: str, term: Callable[[Tensor], Tensor], slope: Callable[[T
     return Objective(OfParams(value), gradient)
 
 
-def _each_added(first: Samples, second: Samples, params: Params, batch: Batch) -> tuple[Tensor, Summands]:
+def _each_added(first: Samples, weight: float, second: Samples, params: Params, batch: Batch) -> tuple[Tensor, Summands]:
     (values, summands), (others, more) = first(params, batch), second(params, batch)
     leaves, spec = check_like("grads of the penalty", more, summands, exactly=False)
-    added = [Rows(a.each() + b.each()) for a, b in zip(tree.leaves(summands), leaves, strict=True)]
-    return values + others.to(values.dtype), spec.unflatten(added)
+    added = [Rows(a.each() + weight * b.each()) for a, b in zip(tree.leaves(summands), leaves, strict=True)]
+    return values + (weight * others).to(values.dtype), spec.unflatten(added)
 
 
-def _added(value: Any, penalty: Any) -> Tensor:
+def _added(value: Any, weight: float, penalty: Any) -> Tensor:
     """The sum in the dtype of the first; complex where a complex step carries one of them."""
-    if not any(isinstance(x, Tensor) and x.is_complex() for x in (value, penalty)):
-        check_value("objective.value(params, batch)", value)
-        check_value("penalty(params)", penalty)
-        penalty = penalty.to(value.dtype)
-    total: Tensor = value + penalty
-    return total
+    if any(isinstance(x, Tensor) and x.is_complex() for x in (value, penalty)):
+        return torch.add(value, weight * penalty)
+    check_value("objective.value(params, batch)", value)
+    check_value("penalty(params)", penalty)
+    return torch.add(value, (weight * penalty).to(value.dtype))

@@ -521,6 +521,7 @@ NUMBERS = {
     "complex_step": ("step", lambda number: fn.complex_step(BY_HAND, step=number)),
     "l1": ("rate", fn.l1),
     "l2": ("rate", fn.l2),
+    "regularised": ("weight", lambda number: fn.regularised(BY_HAND, BY_HAND, number)),
     "layer_norm": ("eps", lambda number: fn.layer_norm(2, number)),
     "rms_norm": ("eps", lambda number: fn.rms_norm(2, number)),
     "group_norm": ("eps", lambda number: fn.group_norm(1, 2, number)),

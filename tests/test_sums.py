@@ -56,10 +56,12 @@ SUMS = {
         lambda p, b: of_classes(p, b) + 0.2 * sizes(p) + 0.3 * squares(p),
     ),
     "two losses": (fn.regularised(CLASSES, AIMS), lambda p, b: of_classes(p, b) + of_aims(p, b)),
+    "a weight": (fn.regularised(CLASSES, AIMS, 0.5), lambda p, b: of_classes(p, b) + 0.5 * of_aims(p, b)),
     "three terms": (
-        fn.regularised(AIMS, fn.regularised(CLASSES, fn.l2(0.3))),
-        lambda p, b: of_classes(p, b) + of_aims(p, b) + 0.3 * squares(p),
+        fn.regularised(AIMS, fn.regularised(CLASSES, fn.l2(0.3)), weight=0.2),
+        lambda p, b: of_aims(p, b) + 0.2 * (of_classes(p, b) + 0.3 * squares(p)),
     ),
+    "a weighted function": (fn.regularised(CLASSES, squares, 0.3), lambda p, b: of_classes(p, b) + 0.3 * squares(p)),
     "one's own": (fn.regularised(CLASSES, BY_HAND), lambda p, b: of_classes(p, b) + weights(p)),
     "l2 alone": (fn.l2(0.3), lambda p, b: 0.3 * squares(p)),
     "by a function": (fn.regularised(CLASSES, weights), lambda p, b: of_classes(p, b) + weights(p)),
@@ -183,6 +185,7 @@ def test_a_sum_prints_its_terms_and_changes_nothing():
     objective, held = SUMS["l2"][0], fn.tree.clone((PARAMS, BATCH))
     loss = "supervised(serial(dense(4, 5), tempered(...), tanh(), dense(5, 3)), softmax_cross_entropy(), 'x', 'label')"
     assert repr(fn.explicit(objective)) == f"explicit(regularised({loss}, l2(0.3)))"
+    assert repr(fn.func_grad(fn.regularised(fn.l1(1), fn.l2(1), 0.5))) == "func_grad(regularised(l1(1), l2(1), 0.5))"
     fn.explicit(objective)(PARAMS, BATCH)
     assert same_bits((PARAMS, BATCH), held)
 
@@ -217,11 +220,17 @@ REFUSED = {
         "a Layer",
         "a function of the parameters",
     ),
+    "a negative weight": (lambda: fn.regularised(CLASSES, AIMS, -1.0), "weight", "-1.0", "at least 0"),
     "a negative rate": (lambda: fn.l2(-1.0), "rate", "-1.0", "at least 0"),
     "a rate that is no number": (lambda: fn.l1(float("nan")), "rate", "nan", "at least 0"),
     "a penalty that is no scalar": (of(lambda params: params[0]["b"]), "penalty(params)", "(5,)", "a scalar"),
     "a penalty that is a number": (of(lambda params: 0.5), "penalty(params)", "0.5", "a scalar"),
-    "a penalty of two arguments": (of(lambda params, batch: weights(params)), "penalty(params)", "missing 1", "1 arguments"),
+    "a penalty of two arguments": (
+        of(lambda params, batch: weights(params)),
+        "penalty(params)",
+        "missing 1",
+        "a function of 1 argument",
+    ),
     "no gradient derived by hand": (
         lambda: fn.explicit(fn.regularised(CLASSES, weights)),
         "objective.value_and_grad",

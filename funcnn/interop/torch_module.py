@@ -137,7 +137,7 @@ def module(nn_module: torch.nn.Module) -> Layer:
             count, data = len(own), [x] if are_numbers({x.dtype}) else []
             watched = torch.is_grad_enabled() and any(leaf.requires_grad for leaf in (*own, x, dy))
             pulled = _by_transform if watched or kernels.under_transform() else _by_tape
-            grads = pulled(lambda *moved, then=_same: run(moved[:count], (*moved, x)[count], then), [*own, *data], dy)
+            grads = pulled(title, lambda *moved, then=_same: run(moved[:count], (*moved, x)[count], then), [*own, *data], dy)
         return spec.unflatten(grads[:count]), grads[count] if data else ()
 
     pullback = Guard(backward, lambda residuals, dy: check_tensor("dy", dy), title=title)
@@ -160,7 +160,7 @@ def _same(y: Tensor) -> Tensor:
     return y
 
 
-def _by_transform(function: Run, tensors: list[Tensor], dy: Tensor) -> Sequence[Tensor]:
+def _by_transform(title: str, function: Run, tensors: list[Tensor], dy: Tensor) -> Sequence[Tensor]:
     """The gradients by torch.func, which can be transformed in turn."""
     y, pull, *_ = torch.func.vjp(function, *tensors)
     _check_dy(dy, y)
@@ -168,7 +168,7 @@ def _by_transform(function: Run, tensors: list[Tensor], dy: Tensor) -> Sequence[
     return grads
 
 
-def _by_tape(function: Run, tensors: list[Tensor], dy: Tensor) -> Sequence[Tensor]:
+def _by_tape(title: str, function: Run, tensors: list[Tensor], dy: Tensor) -> Sequence[Tensor]:
     """The same by a tape, which knows autograd Functions of every kind, hooks and checkpoints."""
     moved = [x.detach().requires_grad_() for x in tensors]
 
@@ -179,7 +179,8 @@ def _by_tape(function: Run, tensors: list[Tensor], dy: Tensor) -> Sequence[Tenso
         try:
             return torch.autograd.grad(y, moved, dy, allow_unused=True, materialize_grads=True)
         except RuntimeError as error:
-            raise InputError("dy", describe(dy), f"a module that torch.autograd.grad takes ({_reason(error)})") from error
+            needs = f"one that torch.autograd.grad goes back through ({_reason(error)})"
+            raise InputError(title, "a forward", needs) from error
 
     with torch.enable_grad():
         grads: Sequence[Tensor] = function(*moved, then=gradients)

@@ -58,7 +58,7 @@ def probes(
         return _through_layers(value, params, batch, vectorize)
     if isinstance(value, Sum):
         first, second = (probes(term, params, batch, term(params, batch), vectorize) for term in value.terms)
-        return [*map(_added, first, second)]
+        return [_added(one, value.weight, other) for one, other in zip(first, second, strict=True)]
     if isinstance(value, OfParams) and isinstance(value.function, OfEntries):
         return [_of_entry(value.function, leaf, center) for leaf in tree.leaves(params)]
     # What a function makes of its inputs is not known; most of them it shares among the moved entries.
@@ -67,16 +67,16 @@ def probes(
     return [probe._replace(elements=elements) for probe in every]
 
 
-def _added(one: Probe, other: Probe) -> Probe:
+def _added(one: Probe, weight: float, other: Probe) -> Probe:
     """What moving the same entries does to the sum; where one of them has values of samples, the other is each one's."""
 
     def values(index: Tensor, moved: Tensor) -> Tensor:
         first, second = one.values(index, moved), other.values(index, moved)
         if first.ndim != second.ndim:
             first, second = (x.reshape(len(index), -1) for x in (first, second))
-        return first + second
+        return first + weight * second
 
-    center = one.center + other.center
+    center = one.center + weight * other.center
     return Probe(one.leaf, center, values, max(one.elements, other.elements), max(one.copied, other.copied))
 
 
