@@ -34,7 +34,7 @@ class Keys(NamedTuple):
     def __call__(self, batch: Batch) -> tuple[Inputs, Tensor]:
         """(batch[inputs], batch[targets]). Raises InputError where there are no such parts."""
         if self == (0, 1) and not (isinstance(batch, (tuple, list)) and len(batch) == 2):
-            raise InputError("batch", describe(batch), "a pair (inputs, targets), or their keys given to supervised")
+            raise InputError("batch", describe(batch), "a pair (inputs, targets), or their keys: inputs=key, targets=key")
         inputs, targets = (self._at(batch, key) for key in self)
         return inputs, targets
 
@@ -46,7 +46,7 @@ class Keys(NamedTuple):
         except (KeyError, IndexError, TypeError):
             pass
         found = f"a dict of {', '.join(map(repr, batch))}" if isinstance(batch, dict) else describe(batch)
-        raise InputError("batch", found, f"a dict or a tuple with the part {key!r}, as supervised was told")
+        raise InputError("batch", found, f"a dict or a tuple with the part {key!r}")
 
     def __repr__(self) -> str:
         """As they are given to supervised."""
@@ -152,8 +152,8 @@ def supervised(layer: Layer, loss: Loss, inputs: Any = 0, targets: Any = 1) -> O
     return Objective(Composed(layer.forward, loss.forward, keys), Backpropagated(layer, loss, keys))
 
 
-def accuracy(layer: Layer, params: Params, batch: Batch) -> Tensor:
-    """The share of a batch that is classified correctly, shape ().
+def accuracy(layer: Layer, params: Params, batch: Batch, inputs: Any = 0, targets: Any = 1) -> Tensor:
+    """The share of a batch that is classified correctly, shape (). The last two are keys, as of `supervised`.
 
     One output is the probability of class 1, decided at 1/2, with targets 0 or 1 of shape (N, 1) or (N,). Several are
     logits or probabilities (N, C), decided by the largest, with integer labels (N,). On tokens, (N, T, C) and (N, T), it is
@@ -165,22 +165,22 @@ def accuracy(layer: Layer, params: Params, batch: Batch) -> Tensor:
     """
     check_params(params)
     check_batch(batch)
-    inputs, targets = Keys()(batch)
-    check_tensor("batch[0]", inputs)
-    outputs = apply(layer, params, inputs)
+    x, labels = Keys(inputs, targets)(batch)
+    check_tensor(f"batch[{inputs!r}]", x)
+    outputs = apply(layer, params, x)
     if not is_floating(outputs) or outputs.ndim < 2 or not outputs.numel():
         raise InputError("outputs", describe(outputs), "outputs of shape (N, ..., C), and entries")
     one = outputs.shape[-1] == 1
-    if targets.shape != outputs.shape[:-1] and not (one and targets.shape == outputs.shape):
-        raise InputError("targets", describe(targets), f"shape {tuple(outputs.shape[:-1])}")
-    if not one and targets.dtype != torch.int64:
-        raise InputError("targets", describe(targets), "class labels of int64")
+    if labels.shape != outputs.shape[:-1] and not (one and labels.shape == outputs.shape):
+        raise InputError("targets", describe(labels), f"shape {tuple(outputs.shape[:-1])}")
+    if not one and labels.dtype != torch.int64:
+        raise InputError("targets", describe(labels), "class labels of int64")
     if outputs.isnan().any():
         raise InputError("outputs", "NaN", "numbers to decide by")
-    if one and not ((targets == 0) | (targets == 1)).all():
+    if one and not ((labels == 0) | (labels == 1)).all():
         raise InputError("targets", "other values", "0 or 1")
     if not one:
-        check_labels(outputs, targets)
-    predicted = (outputs > 0.5).reshape(targets.shape) if one else outputs.argmax(-1)
-    correct: Tensor = predicted == targets
+        check_labels(outputs, labels)
+    predicted = (outputs > 0.5).reshape(labels.shape) if one else outputs.argmax(-1)
+    correct: Tensor = predicted == labels
     return correct.double().mean()

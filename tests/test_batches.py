@@ -154,11 +154,20 @@ def test_a_loader_may_have_workers_and_be_used_again():
 
 
 DICT = {"x": X, "t": CLASSES}
+
+
+def test_accuracy_takes_the_same_keys():
+    params = MLP.init(seeded())
+    assert torch.equal(fn.accuracy(MLP, params, DICT, "x", "t"), fn.accuracy(MLP, params, (X, CLASSES)))
+    with pytest.raises(fn.InputError, match="^batch: got a dict of 'x', 't', needs a dict or a tuple with the part 'label'"):
+        fn.accuracy(MLP, params, DICT, "x", "label")
+
+
 OF_DICT, OF_PAIR = fn.supervised(MLP, ENTROPY, "x", "t"), fn.supervised(MLP, ENTROPY)
 
 # name: (objective, batch, the place, what was found, what is needed)
 REFUSED = {
-    "a dict for a pair": (OF_PAIR, DICT, "batch", "a dict", "their keys given to supervised"),
+    "a dict for a pair": (OF_PAIR, DICT, "batch", "a dict", "or their keys"),
     "three parts for a pair": (OF_PAIR, (X, CLASSES, WEIGHTS), "batch", "a tuple", "a pair (inputs, targets)"),
     "a pair for a dict": (OF_DICT, (X, CLASSES), "batch", "a tuple", "the part 'x'"),
     "a tensor for a dict": (OF_DICT, X, "batch", ", 4) of float64", "a dict or a tuple with the part 'x'"),
