@@ -28,10 +28,12 @@ def minibatches(data: Batch, batch_size: int, *, generator: Generator) -> Iterat
         InputError: batch_size is no positive integer; empty data, or leaves that disagree on N.
     """
     batch_size = check_count("batch_size", batch_size)
-    check_batch(data)
+    leaves = check_batch(data)
     check_generator(generator)
-    if not tree.leaves(data):
+    if not leaves:
         raise InputError("data", describe(data), "at least one tensor")
+    if len(devices := {str(leaf.device) for leaf in leaves}) > 1:
+        raise InputError("data", f"tensors on {' and '.join(sorted(devices))}", "all on one device")
     return _shuffled(data, batch_size, generator)
 
 
@@ -68,7 +70,11 @@ def fit(
     Raises:
         InputError: as `train` and `minibatches`; epochs is no positive integer and no iterable of one epoch at least.
     """
-    rounds = epochs if isinstance(epochs, Iterable) and not isinstance(epochs, str) else range(check_count("epochs", epochs))
+    rounds = (
+        epochs
+        if isinstance(epochs, Iterable) and not isinstance(epochs, (str, Tensor))
+        else range(check_count("epochs", epochs))
+    )
     if evaluate is not None and not callable(evaluate):
         raise InputError("evaluate", describe(evaluate), "a function of the parameters")
     minibatches(data, batch_size, generator=generator)  # refuses bad data before the first step

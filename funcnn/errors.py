@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 FLOATING = frozenset({torch.float64, torch.float32, torch.bfloat16, torch.float16})
-SHAPE, DTYPE, LAYOUT, NESTED = map(attrgetter, ("shape", "dtype", "layout", "is_nested"))
+SHAPE, DTYPE, LAYOUT, NESTED, VERSION = map(attrgetter, ("shape", "dtype", "layout", "is_nested", "_version"))
 STRIDED = frozenset({torch.strided})
 TENSORS = frozenset({Tensor, torch.nn.Parameter})
+OTHER = (ValueError, RecursionError)  # what optree raises of another tree; the second of one that it cannot print
 COMPLEX = frozenset({torch.complex128, torch.complex64})  # what a complex step carries through the same rules
 
 
@@ -27,7 +28,11 @@ class InputError(ValueError):
 
     def __init__(self, place: str, got: object, needs: str) -> None:
         """Keeps the three parts, so that a caller who knows more can name the place better."""
-        super().__init__(f"{place}: got {got}, needs {needs}")
+        try:
+            super().__init__(f"{place}: got {got}, needs {needs}")
+        except RecursionError:  # it holds itself, or is a thousand levels deep
+            got = f"a {type(got).__name__} without end"
+            super().__init__(f"{place}: got {got}, needs {needs}")
         self.place, self.got, self.needs = place, got, needs
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -105,6 +110,22 @@ def check_autocast() -> None:
             raise InputError("torch.autocast", found, needs)
 
 
+def check_device(device: Any) -> None:
+    """Raises InputError unless torch knows it for a device, or it is None."""
+    try:
+        if device is not None and not isinstance(device, torch.device):
+            torch.device(device)
+    except (TypeError, RuntimeError, ValueError, OverflowError):
+        raise InputError("device", describe(device), 'a torch.device, or the name of one such as "cpu"') from None
+
+
+def check_flag(place: str, x: Any) -> bool:
+    """Raises InputError unless it is True or False."""
+    if not isinstance(x, bool):
+        raise InputError(place, describe(x), "True or False")
+    return x
+
+
 def check_pair(place: str, result: Any, needs: str) -> None:
     """Raises InputError unless what a function returned is a tuple of two."""
     if not isinstance(result, tuple) or len(result) != 2:
@@ -140,6 +161,14 @@ def check_value(place: str, value: Any) -> None:
         raise InputError(place, describe(value), "a scalar of shape (), in a floating tensor")
 
 
+def flatten(place: str, tree: Any) -> tuple[list[Any], Any]:
+    """(leaves, structure) of any tree, None a leaf. Raises InputError where it has no end."""
+    try:
+        return optree.tree_flatten(tree, none_is_leaf=True)
+    except RecursionError:
+        raise InputError(place, "a tree that holds itself, or is a thousand levels deep", "a tree of tensors") from None
+
+
 class Flattening:
     """The leaves of a tree and its structure, as optree gives them.
 
@@ -148,8 +177,9 @@ class Flattening:
     looked at that the dicts are the same and all leaves tensors, and else the tree is flattened anew.
     """
 
-    def __init__(self) -> None:
-        """There was none yet."""
+    def __init__(self, place: str) -> None:
+        """There was none yet; `place` is what messages call the tree."""
+        self.place = place
         self.last: tuple[Any, list[tuple[Callable[[Any], Any], list[Any]]]] | None = None  # its structure, and its dicts
 
     def __call__(self, tree: Any) -> tuple[list[Any], Any]:
@@ -160,9 +190,9 @@ class Flattening:
                 leaves: list[Any] = spec.flatten_up_to(tree)
                 if TENSORS.issuperset(map(type, leaves)) and all(_kind(find(tree)) == kind for find, kind in dicts):
                     return leaves, spec
-            except ValueError:
+            except OTHER:
                 pass
-        leaves, spec = optree.tree_flatten(tree, none_is_leaf=True)
+        leaves, spec = flatten(self.place, tree)
         finders = [_getter(path) for path in _dicts(spec, ())]
         self.last = spec, [(find, _kind(find(tree))) for find in finders]
         return leaves, spec
@@ -185,34 +215,35 @@ def _getter(path: tuple[Any, ...]) -> Callable[[Any], Any]:
     return itemgetter(path[0]) if len(path) == 1 else lambda tree: reduce(getitem, path, tree)
 
 
-flattened, of_batch = Flattening(), Flattening()
+flattened, of_batch = Flattening("params"), Flattening("batch")
 
 
-def check_params(params: Any) -> None:
-    """Raises InputError unless every leaf is a dense floating tensor."""
+def check_params(params: Any) -> list[Any]:
+    """The leaves. Raises InputError unless every one is a dense floating tensor."""
     leaves, _ = flattened(params)
     try:
         dense = STRIDED.issuperset(map(LAYOUT, leaves)) and not any(map(NESTED, leaves))
         if dense and FLOATING.issuperset(map(DTYPE, leaves)):
-            return
+            return leaves
     except (AttributeError, RuntimeError):
         pass  # no tensor
-    leaves = optree.tree_leaves(params, none_is_leaf=True)
+    leaves, _ = flatten("params", params)
     for index, leaf in enumerate(leaves):
         if not is_floating(leaf):
             raise InputError(_path(params, index, "params"), describe(leaf), "a floating tensor")
+    return leaves
 
 
-def check_batch(batch: Any, place: str = "batch") -> None:
-    """Raises InputError unless every leaf is a tensor and all have the same leading axis of at least 1."""
+def check_batch(batch: Any, place: str = "batch") -> list[Any]:
+    """The leaves. Raises InputError unless every one is a tensor and all have the same leading axis of at least 1."""
     leaves, _ = of_batch(batch)
     try:
         counts = {size[0] for size in map(SHAPE, leaves)}
         if len(counts) == 1 and 0 not in counts and STRIDED.issuperset(map(LAYOUT, leaves)):
-            return
-    except (AttributeError, RuntimeError, IndexError):
-        pass  # no tensor, a nested one, which has no shape, or one without axes
-    leaves = optree.tree_leaves(batch, none_is_leaf=True)
+            return leaves
+    except (AttributeError, RuntimeError, IndexError, TypeError):
+        pass  # no tensor, a nested one, which has no shape, one without axes, or a type
+    leaves, _ = flatten(place, batch)
     count = leaves[0].shape[0] if leaves and is_dense(leaves[0]) and leaves[0].ndim else 0
     for index, leaf in enumerate(leaves):
         if not is_dense(leaf) or leaf.ndim == 0 or leaf.shape[0] == 0 or leaf.shape[0] != count:
@@ -221,6 +252,7 @@ def check_batch(batch: Any, place: str = "batch") -> None:
             if not isinstance(leaf, Tensor):
                 needs = f"{needs}: what is no tensor is left out of a batch"
             raise InputError(_path(batch, index, place), describe(leaf), needs)
+    return leaves
 
 
 def check_like(place: str, tree: Any, params: Any, exactly: bool = True) -> tuple[list[Any], Any]:
@@ -234,16 +266,27 @@ def check_like(place: str, tree: Any, params: Any, exactly: bool = True) -> tupl
         leaves: list[Any] = spec.flatten_up_to(tree)
         if all(list(map(kind, leaves)) == list(map(kind, originals)) for kind in kinds):
             return leaves, spec
-    except (ValueError, AttributeError, RuntimeError):
+    except (*OTHER, AttributeError, RuntimeError):
         pass  # another structure; no tensor, or a nested one, which has no shape
-    leaves, found = optree.tree_flatten(tree, none_is_leaf=True)
-    originals, spec = optree.tree_flatten(params, none_is_leaf=True)
+    leaves, found = flatten(place, tree)
+    originals, spec = flatten("params", params)
     if found.paths() == spec.paths():
         for index, (leaf, original) in enumerate(zip(leaves, originals, strict=True)):
             if not is_dense(leaf) or any(kind(leaf) != kind(original) for kind in kinds):
                 check_autocast()
                 raise InputError(_path(params, index, place), describe(leaf), f"{describe(original)}, as the parameter")
     raise InputError(place, f"the tree {found}", f"the tree of params, {spec}")
+
+
+WRITES, PURE = "a function that writes to its arguments", "one that leaves them as they are"
+
+
+def versions(tensors: list[Any]) -> list[int]:
+    """How often each of some tensors was written to; nothing of inference tensors, which do not count."""
+    try:
+        return list(map(VERSION, tensors))
+    except (RuntimeError, AttributeError):
+        return []
 
 
 def called(place: str, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -254,6 +297,18 @@ def called(place: str, function: Callable[..., Any], *arguments: Any) -> Any:
         raise of_call(place, error, len(arguments)) from None
 
 
+def unharmed(place: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """As `called`, of a function that must leave its arguments as they are; a record is known to."""
+    if isinstance(function, tuple):
+        return called(place, function, *arguments)
+    tensors, _ = flatten(place, arguments)
+    before = versions(tensors)
+    result = called(place, function, *arguments)
+    if versions(tensors) != before:
+        raise InputError(place, WRITES, PURE)
+    return result
+
+
 def of_call(place: str, error: TypeError, count: int) -> Exception:
     """The error as it is, or an InputError where the call itself failed: then its traceback has no frame of the function."""
     if error.__traceback__ is None or error.__traceback__.tb_next is not None:
@@ -262,4 +317,4 @@ def of_call(place: str, error: TypeError, count: int) -> Exception:
 
 
 def _path(tree: Any, index: int, root: str) -> str:
-    return str(optree.tree_accessors(tree, none_is_leaf=True)[index].codify(root))
+    return str(flatten(root, tree)[1].accessors()[index].codify(root))

@@ -3,6 +3,8 @@
 Each is equal to the plain rule that stands in the file of its layer, which is what transforms, tapes and tracing see.
 """
 
+import math
+
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
@@ -56,7 +58,7 @@ def layer_norm_pullback(
 
 def group_norm(x: Tensor, w: Tensor, b: Tensor, groups: int, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     """(y, mean, r) of group norm. The kernels take all numbers to lie one by one, and would read past the end."""
-    samples, channels, positions = len(x), len(w), x[0, 0].numel()
+    samples, channels, positions = len(x), len(w), math.prod(x.shape[2:])
     operands = x.contiguous(), w.contiguous(), b.contiguous()
     y, mean, r = torch.native_group_norm(*operands, samples, channels, positions, groups, eps)
     return y, mean, r
@@ -66,7 +68,7 @@ def group_norm_pullback(
     x: Tensor, w: Tensor, mean: Tensor, r: Tensor, dy: Tensor, dx: bool
 ) -> tuple[Tensor | None, Tensor, Tensor]:
     """(dx, dw, db) of group norm; dx is None where it is not wanted."""
-    sizes = len(x), len(w), x[0, 0].numel(), r.shape[1]
+    sizes = len(x), len(w), math.prod(x.shape[2:]), r.shape[1]
     operands = dy.contiguous(), x.contiguous(), mean, r, w.contiguous()
     of_x, of_w, of_b = _aten.native_group_norm_backward(*operands, *sizes, [dx, True, True])
     return of_x, of_w, of_b

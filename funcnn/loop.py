@@ -13,10 +13,13 @@ import torch
 from torch import Tensor
 
 from . import kernels, tree
-from .errors import InputError, check_params, describe
+from .errors import PURE, WRITES, InputError, called, check_params, describe, versions
+from .memory import beyond_memory
 from .optimizers.descent import check_state, lift_optimizer
 from .providers.doors import lifted
 from .types import At, Batch, Optimizer, Params, State, Step, StepFn
+
+STEP = "optimizer_fn.step(at, params, state)"
 
 
 def train(
@@ -43,19 +46,33 @@ def train(
             at the first step. Then whatever step_fn refuses.
     """
     provider, optimizer = lifted(step_fn), lift_optimizer(optimizer_fn)
-    check_params(params)
+    leaves = check_params(params)
     if not isinstance(batches, Iterable):
         raise InputError("batches", describe(batches), "an iterable of batches, such as [batch] or minibatches(...)")
     params = tree.map(torch.Tensor.detach, params)
-    start = optimizer.init(params)
+    before = versions(leaves)
+    try:
+        start = called("optimizer_fn.init(params)", optimizer.init, params)
+    except RuntimeError as error:
+        raise beyond_memory("params", error) or error from None
+    if versions(leaves) != before:
+        raise InputError("optimizer_fn.init(params)", WRITES, PURE)
     check_state(state, start)
     return _steps(provider, optimizer, params, batches, start if state is None else state)
 
 
 def _steps(step_fn: StepFn, optimizer: Optimizer, params: Params, batches: Iterable[Batch], state: State) -> Iterator[Step]:
-    for batch in batches:
-        result = kernels.without_tape(optimizer.step, At(step_fn, batch), params, state)
+    for index, batch in enumerate(batches):
+        # What comes in is the caller's; after the first step it is the optimizer's own.
+        leaves = tree.leaves((params, state, batch)) if index == 0 else []
+        before = versions(leaves)
+        try:
+            result = kernels.without_tape(called, STEP, optimizer.step, At(step_fn, batch), params, state)
+        except RuntimeError as error:
+            raise beyond_memory("params", error) or error from None
         if not isinstance(result, Step):
-            raise InputError("optimizer_fn.step(at, params, state)", describe(result), "a Step(params, state, value)")
+            raise InputError(STEP, describe(result), "a Step(params, state, value)")
+        if versions(leaves) != before:
+            raise InputError(STEP, WRITES, PURE)
         yield result
         params, state, _ = result

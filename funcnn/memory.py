@@ -5,6 +5,7 @@ warning. What is free is the least that the machine, the container (its control 
 """
 
 import os
+import re
 from pathlib import Path
 
 import torch
@@ -22,6 +23,14 @@ def check_memory(place: str, what: str, size: int, device: torch.device | str = 
     free = free_memory(torch.device(device))
     if free is not None and size > free:
         raise InputError(place, f"{what} of {in_units(size)}", f"at most the {in_units(free)} of memory that are free")
+
+
+def beyond_memory(place: str, error: RuntimeError) -> InputError | None:
+    """What to raise in place of an error that is the CPU's lack of memory, which torch raises as one of many."""
+    found = re.search(r"can't allocate memory: you tried to allocate (\d+) bytes", str(error))
+    if found is None:
+        return None
+    return InputError(place, f"operands that ask for {in_units(int(found[1]))}", "such as fit into the memory that is free")
 
 
 def in_units(size: float) -> str:

@@ -82,7 +82,7 @@ class Backpropagated(NamedTuple):
         inputs, targets = self.keys(batch)
         outputs, residuals = ran(self.layer.forward, params, inputs)
         value, kept = evaluated(self.loss.forward, outputs, targets)
-        return value, gradient(self.layer.backward, residuals, self.loss.backward(kept), False)[0]
+        return value, gradient(self.layer.backward, residuals, sent(self.loss.backward, kept), False)[0]
 
     def by_samples(self) -> Callable[[Params, Batch], tuple[Tensor, Summands]]:
         """The values (N,) and the gradients of the samples, by one backward pass: (params, batch) -> (values, summands).
@@ -127,6 +127,14 @@ def evaluated(forward: LossRule, outputs: Tensor, targets: Tensor) -> tuple[Tens
     if not (isinstance(result[0], Tensor) and result[0].is_complex()):
         check_value("loss.forward(outputs, targets)[0]", result[0])
     return result
+
+
+def sent(backward: Callable[[Residuals], Tensor], residuals: Residuals) -> Tensor:
+    """What the pullback of a loss returns. Raises InputError where it does not take the residuals."""
+    try:
+        return backward(residuals)
+    except TypeError as error:
+        raise of_call("loss.backward(residuals)", error, 1) from None
 
 
 def supervised(layer: Layer, loss: Loss, inputs: Any = 0, targets: Any = 1) -> Objective:

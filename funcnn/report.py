@@ -1,13 +1,16 @@
 """What a check found: one row per leaf, then what is wrong where something is."""
 
 import math
+import sys
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from numbers import Real
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from .causes import Cause, Own
+from .errors import InputError, describe
 
 if TYPE_CHECKING:
     from .plots import Drawing
@@ -34,6 +37,14 @@ class Finding:
     worst_index: tuple[int, ...] = ()
     cause: Cause | Own = Cause.NONE
     diagnosis: str = ""
+
+    def __post_init__(self) -> None:
+        """Raises InputError for a verdict that there is not, and for errors that are no numbers."""
+        if not isinstance(self.verdict, str) or self.verdict not in get_args(Verdict):
+            raise InputError("verdict", describe(self.verdict), f"one of {', '.join(get_args(Verdict))}")
+        for place, number in (("error", self.error), ("allowed", self.allowed)):
+            if not isinstance(number, Real) or isinstance(number, int) and abs(number) > sys.float_info.max:
+                raise InputError(place, describe(number), "a number")
 
 
 @dataclass(frozen=True)

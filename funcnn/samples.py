@@ -25,12 +25,12 @@ import torch
 from torch import Tensor
 
 from . import kernels, tree
-from .errors import check_autocast, check_batch, check_like, check_number, check_params
+from .errors import InputError, check_autocast, check_batch, check_like, check_number, check_params, describe
 from .layers.factors import Rows, Summands
 from .losses import Mean
 from .memory import check_memory
 from .objectives import Backpropagated
-from .providers.doors import behind_door, lifted
+from .providers.doors import behind_door, fitting, lifted
 from .sums import samples_of
 from .types import Batch, Params, StepFn
 
@@ -104,11 +104,12 @@ def _summands(step_fn: StepFn | Callable[[Params, Batch], Any]) -> Callable[[Par
 
     def by_vmap(params: Params, batch: Batch) -> tuple[Tensor, Summands]:
         samples, unflatten = tree.flatten(batch)
+        if not samples:
+            raise InputError("batch", describe(batch), "at least one tensor, with a sample in every row")
 
         def single(sample: list[Tensor]) -> tuple[Tensor, Params]:
-            value, grads = provider(params, unflatten([leaf.unsqueeze(0) for leaf in sample]))
-            check_like("grads", grads, params)
-            return value, grads
+            result = provider(params, unflatten([leaf.unsqueeze(0) for leaf in sample]))
+            return fitting("step_fn(params, batch)", result, params)
 
         values, grads = torch.func.vmap(single)(samples)
         return values, tree.map(Rows, grads)

@@ -5,14 +5,16 @@ that leaves of one tree always pair with the right leaves of another (torch's ow
 """
 
 from collections.abc import Callable
+from numbers import Real
 from typing import Any
 
 import optree
 import torch
 from torch import Tensor
 
-from . import kernels
-from .errors import FLOATING, InputError, check_like, check_params, check_tensor, flattened
+from . import errors, kernels
+from .errors import FLOATING, OTHER, InputError, check_like, check_params, check_tensor, describe, flattened, is_dense
+from .memory import check_memory
 from .types import Tree
 
 
@@ -20,28 +22,36 @@ def map(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
     """The tree of function(leaf, *other_leaves). Raises InputError where the structures differ."""
     try:
         return optree.tree_map(function, tree, *others, none_is_leaf=True)
-    except (ValueError, TypeError, AttributeError):
+    except (*OTHER, TypeError, AttributeError):
         for other in others:
             if not same_structure(tree, other):
                 raise InputError("tree.map(function, tree, *others)", _spec(other), f"the tree {_spec(tree)}") from None
+        _spec(tree)
         raise
 
 
 def leaves(tree: Tree) -> list[Any]:
     """The leaves, dict entries in the order of their sorted keys."""
-    return optree.tree_leaves(tree, none_is_leaf=True)
+    return errors.flatten("tree", tree)[0]
 
 
 def flatten(tree: Tree) -> tuple[list[Any], Callable[[list[Any]], Tree]]:
     """The leaves, and the function that builds the tree again from such a list."""
-    flat, spec = optree.tree_flatten(tree, none_is_leaf=True)
+    flat, spec = errors.flatten("tree", tree)
     return flat, spec.unflatten
 
 
 def ravel(tree: Tree) -> tuple[Tensor, Callable[[Tensor], Tree]]:
-    """All entries in one vector (n,), and the function that builds the tree again from such a vector."""
+    """All entries in one vector (n,), and the function that builds the tree again from such a vector.
+
+    Raises InputError where a leaf is no dense tensor.
+    """
+    check_tensors(tree)
     xs, unflatten = flatten(tree)
+    if len(devices := {str(x.device) for x in xs}) > 1:
+        raise InputError("tree", f"tensors on {' and '.join(sorted(devices))}", "all on one device")
     sizes = [x.numel() for x in xs]
+    check_memory("tree", "a vector of its entries", sum(x.numel() * x.itemsize for x in xs))
 
     def unravel(vector: Tensor) -> Tree:
         parts = zip(xs, vector.split(sizes), strict=True)
@@ -52,7 +62,7 @@ def ravel(tree: Tree) -> tuple[Tensor, Callable[[Tensor], Tree]]:
 
 def paths(tree: Tree, root: str = "params") -> list[str]:
     """Each leaf's name as code, such as `params[0]['w']`, in the order of `leaves`."""
-    return [accessor.codify(root) for accessor in optree.tree_accessors(tree, none_is_leaf=True)]
+    return [accessor.codify(root) for accessor in errors.flatten(root, tree)[1].accessors()]
 
 
 def same_structure(tree: Tree, other: Tree) -> bool:
@@ -63,10 +73,13 @@ def same_structure(tree: Tree, other: Tree) -> bool:
 def arranged(tree: Tree, like: Tree) -> Tree:
     """The leaves of a tree in the containers of another: a dict's by their keys, whatever its type and order.
 
-    A rule returns plain dicts, and parameters may be OrderedDicts. Raises ValueError where the trees differ in more.
+    A rule returns plain dicts, and parameters may be OrderedDicts. Raises InputError where the trees differ in more.
     """
     spec = _spec(like)
-    return spec.unflatten(spec.flatten_up_to(tree))
+    try:
+        return spec.unflatten(spec.flatten_up_to(tree))
+    except OTHER:
+        raise InputError("tree.arranged(tree, like)", _spec(tree), f"the tree {spec}") from None
 
 
 def spread(place: str, prefix: Tree, tree: Tree) -> Tree:
@@ -81,11 +94,19 @@ def spread(place: str, prefix: Tree, tree: Tree) -> Tree:
 
 
 def _spec(tree: Tree) -> Any:
-    return optree.tree_structure(tree, none_is_leaf=True)
+    return errors.flatten("tree", tree)[1]
+
+
+def check_tensors(tree: Tree) -> None:
+    """Raises InputError unless every leaf is a dense tensor."""
+    for index, leaf in enumerate(leaves(tree)):
+        if not is_dense(leaf):
+            check_tensor(paths(tree, "tree")[index], leaf)
 
 
 def zeros_like(tree: Tree) -> Tree:
-    """The origin of the space."""
+    """The origin of the space. Raises InputError where a leaf is no dense tensor."""
+    check_tensors(tree)
     return map(torch.zeros_like, tree)
 
 
@@ -101,6 +122,8 @@ def add(tree: Tree, other: Tree, place: str = "other") -> Tree:
 
 def add_scaled(tree: Tree, scale: float | Tensor, other: Tree, place: str = "other") -> Tree:
     """The point x + a y. Raises InputError as `add`."""
+    if not isinstance(scale, (Real, Tensor)):
+        raise InputError("scale", describe(scale), "a number")
     xs, ys, unflatten = _aligned(tree, other, place, exactly=True)
     return unflatten(kernels.add_scaled(xs, scale, ys))
 
@@ -137,7 +160,10 @@ def _aligned(
     if exactly:
         check_params(tree)
     else:
-        for path, leaf in zip(paths(tree, "tree"), leaves(tree), strict=True):
-            check_tensor(path, leaf)
+        check_tensors(tree)
     ys, spec = check_like(place, other, tree, exactly)
-    return flattened(tree)[0], ys, spec.unflatten
+    xs = flattened(tree)[0]
+    for x, y in zip(xs, ys, strict=True):
+        if not is_dense(y) or y.device != x.device:
+            raise InputError(place, f"{describe(y)} on {y.device}", f"{describe(x)} on {x.device}, as in the first tree")
+    return xs, ys, spec.unflatten

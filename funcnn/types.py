@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checka
 import torch
 from torch import Generator, Tensor, device, dtype
 
-from .errors import called, check_pair
+from .errors import check_pair, unharmed
 
 Tree: TypeAlias = Any  # nested dict / tuple / NamedTuple; Python cannot yet say this and keep `params["w"]` typed
 Params: TypeAlias = Tree  # leaves are floating tensors; () where there are none, never None
@@ -46,7 +46,10 @@ def loadable(record: Record) -> Record:
 def name(function: Callable[..., Any]) -> str:
     """What a function is called: a record prints itself, and a function made in another is called after that one."""
     if isinstance(function, tuple):
-        return repr(function)
+        try:
+            return repr(function)
+        except RecursionError:
+            return f"a {type(function).__name__} without end"
     maker, inside, _ = getattr(function, "__qualname__", repr(function)).rpartition(".<locals>.")
     return f"{maker}(...)" if inside else getattr(function, "__qualname__", repr(function))
 
@@ -99,7 +102,7 @@ class Layer(NamedTuple):
 
     def __call__(self, params: Params, x: Inputs) -> Tensor:
         """The output y alone."""
-        result = called("layer.forward(params, x)", self.forward, params, x)
+        result = unharmed("layer.forward(params, x)", self.forward, params, x)
         check_pair("forward(params, x)", result, "(y, residuals)")
         y: Tensor = result[0]
         return y

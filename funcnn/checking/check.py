@@ -27,7 +27,7 @@ from .explain import explain, network_predictions
 from .formula import Formula, Swap
 from .precision import allowed, noise_floors
 from .sparse import densely, stored, with_places
-from .subject import Subject, check_finite, gradient_leaves, provider
+from .subject import Subject, check_finite, check_tables, gradient_leaves, provider
 from .surface import Surface
 from .thresholds import LIMITS
 from .together import Together, directions_at
@@ -77,7 +77,7 @@ def check(
     counts = (len(tree.leaves(batch)[0]),) if tree.leaves(batch) else (1,)
     known = None if reference is None else densely(provider("reference", reference))
     paths = tree.paths(params, "params")
-    tables = (witnesses, hypotheses)
+    tables = check_tables(witnesses, hypotheses)
     subject = Subject(claimed, known, params, batch, paths, counts, None, network_predictions, _formula, *tables)
     report: Report = kernels.undisturbed(_checked, subject, tolerance, seed)
     return report

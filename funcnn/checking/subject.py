@@ -8,6 +8,7 @@ from torch import Tensor
 
 from .. import tree
 from ..errors import InputError, called, check_pair, check_value, describe, is_dense
+from ..providers.doors import lifted
 from ..report import at
 from ..types import Batch, Params, StepFn, Tree
 from .evidence import Hypothesis
@@ -64,13 +65,21 @@ class Subject(NamedTuple):
         return "*inputs" if self.root == "inputs" else "params, batch"
 
 
+def check_tables(witnesses: Any, hypotheses: Any) -> tuple[Any, Any]:
+    """Both as they are. Raises InputError unless they are sequences of functions."""
+    for place, table, needs in (("witnesses", witnesses, "a case"), ("hypotheses", hypotheses, "the evidence")):
+        if not isinstance(table, (tuple, list)) or not all(map(callable, table)):
+            raise InputError(place, describe(table), f"a tuple of functions of {needs}")
+    return witnesses, hypotheses
+
+
 def provider(place: str, step_fn: Any) -> StepFn:
     """A StepFn as it is, and one of a plain callable, whose gradients are not looked at: that is what the check does.
 
     Raises InputError for anything else.
     """
     if isinstance(step_fn, StepFn):
-        return step_fn
+        return lifted(step_fn, place)
     if not callable(step_fn):
         raise InputError(place, describe(step_fn), "a StepFn or a callable (params, batch) -> (value, grads)")
 

@@ -30,7 +30,7 @@ from .piece import joined, numbers, piece
 from .rule_predictions import rule_predictions
 from .rules import Rule, floats, lifted, takes_two
 from .sparse import densely, with_places
-from .subject import Subject, check_finite, check_visible
+from .subject import Subject, check_finite, check_tables, check_visible
 from .surface import Surface
 from .thresholds import LIMITS
 from .trials import attempt
@@ -109,7 +109,8 @@ def check_vjp(
     for path, leaf in zip(tree.paths(inputs, "inputs"), tree.leaves(inputs), strict=True):
         check_visible(path, leaf)
     rule = lifted(forward, backward, inputs)
-    asked = Asked(forward, rule, inputs, reference, constants, tolerance, nondeterminism, seed, witnesses, hypotheses)
+    tables = check_tables(witnesses, hypotheses)
+    asked = Asked(forward, rule, inputs, reference, constants, tolerance, nondeterminism, seed, *tables)
     report: Report = kernels.undisturbed(_checked, asked)
     return report
 

@@ -13,7 +13,17 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from ..errors import InputError, check_batch, check_count, check_dtype, check_generator, check_number, describe, is_dense
+from ..errors import (
+    InputError,
+    check_batch,
+    check_count,
+    check_device,
+    check_dtype,
+    check_generator,
+    check_number,
+    describe,
+    is_dense,
+)
 from ..memory import check_memory
 from ..types import loadable
 from .idx import read_idx
@@ -58,6 +68,7 @@ def breast_cancer(
     """
     from sklearn.datasets import load_breast_cancer
 
+    check_dtype(dtype)
     inputs, targets = load_breast_cancer(return_X_y=True)
     labels = torch.from_numpy(targets)[:, None].to(dtype or torch.get_default_dtype())
     return split(
@@ -105,8 +116,7 @@ def spirals(
         InputError: count is no positive integer; turns or noise is below 0; as `split`.
     """
     check_count("count", count)
-    check_number("turns", turns)
-    check_number("noise", noise)
+    turns, noise = check_number("turns", turns), check_number("noise", noise)
     check_generator(generator)
     t = torch.rand(count, generator=generator, dtype=torch.float64, device=generator.device)
     arms = torch.arange(count, device=t.device) % 2
@@ -157,8 +167,8 @@ def read_images(directory: str | Path, part: str) -> tuple[Tensor, Tensor]:
         FileNotFoundError: a file is missing.
         InputError: a file is no IDX file of the expected kind, is truncated, or holds another count than its partner.
     """
-    if part not in ("train", "t10k"):
-        raise InputError("part", repr(part), "'train' or 't10k'")
+    if not isinstance(part, str) or part not in ("train", "t10k"):
+        raise InputError("part", describe(part), "'train' or 't10k'")
     images_path = Path(directory).expanduser() / f"{part}-images-idx3-ubyte"
     labels_path = Path(directory).expanduser() / f"{part}-labels-idx1-ubyte"
     images, labels = read_idx(images_path, dimensions=3), read_idx(labels_path, dimensions=1)
@@ -187,15 +197,20 @@ def split(
             the parts empty.
     """
     check_generator(generator)
-    check_batch((inputs,))
-    if inputs.is_complex():
-        raise InputError("inputs", describe(inputs), "real numbers")
+    check_batch(inputs, "inputs")
+    if not is_dense(inputs):
+        raise InputError("inputs", describe(inputs), "a tensor")
+    if inputs.is_complex() or inputs.is_meta:
+        raise InputError("inputs", f"{describe(inputs)} on {inputs.device}", "real numbers")
+    check_memory("inputs", "copies in float64", 2 * 8 * inputs.numel(), inputs.device)
     if not bool(torch.isfinite(inputs.double()).all()):
         raise InputError("inputs", "NaN or infinite entries", "finite ones")
     count = len(inputs)
-    if not isinstance(targets, Tensor) or len(targets) != count:
-        got = f"{len(targets)} samples" if isinstance(targets, Tensor) and targets.ndim else describe(targets)
+    if not is_dense(targets) or not targets.ndim or len(targets) != count:
+        got = f"{len(targets)} samples" if is_dense(targets) and targets.ndim else describe(targets)
         raise InputError("targets", got, f"the {count} of the inputs")
+    if targets.device != inputs.device:
+        raise InputError("targets", f"a tensor on {targets.device}", f"one on {inputs.device}, where the inputs are")
     proper = isinstance(test_fraction, (int, float)) and 0 < test_fraction < 1
     tests = round(test_fraction * count) if proper else 0
     if not 0 < tests < count:
@@ -209,6 +224,7 @@ def _dataset(
     train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], dtype: torch.dtype | None, device: torch.device | str | None
 ) -> Dataset:
     check_dtype(dtype)
+    check_device(device)
     device = torch.get_default_device() if device is None else device
     check_memory("inputs", "copies in float64", 2 * 8 * train[0].numel(), train[0].device)
     scale = _scale(train[0].double().abs().amax(0))

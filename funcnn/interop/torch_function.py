@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 
 from .. import tree
-from ..errors import InputError, check_autocast, check_like, check_pair, check_params, check_same_shape, describe
-from ..layers.pullbacks import gradient
+from ..errors import InputError, check_autocast, check_like, check_params, check_same_shape, describe
+from ..layers.pullbacks import gradient, pulled, ran
+from ..objectives import evaluated, sent
 from ..types import Layer, Loss, Params, Residuals
 
 
@@ -52,14 +53,12 @@ def _apply_layer(layer: Layer, params: Params, x: Tensor) -> Tensor:
 
     def forward(*inputs: Tensor) -> tuple[Tensor, Residuals]:
         *leaves, x = inputs
-        return layer.forward(unflatten(leaves), x)
+        return ran(layer.forward, unflatten(leaves), x)
 
     def backward(residuals: Residuals, dy: Tensor, inputs: tuple[Tensor, ...], needed: tuple[bool, ...]) -> list[Any]:
         *leaves, x = inputs
         if needed[-1]:
-            both = layer.backward(residuals, dy)
-            check_pair("backward(residuals, dy)", both, "(dparams, dx)")
-            dparams, dx = both
+            dparams, dx = pulled(layer.backward, residuals, dy)
             check_same_shape("dx", dx, x)
         else:
             dparams, dx = gradient(layer.backward, residuals, dy, False)[0], None
@@ -78,11 +77,11 @@ def _apply_loss(loss: Loss, outputs: Tensor, targets: Tensor) -> Tensor:
         raise InputError("targets", "a tensor that requires gradients", "a constant, as targets.detach()")
 
     def backward(residuals: Residuals, dy: Tensor, inputs: tuple[Tensor, ...], needed: tuple[bool, ...]) -> list[Any]:
-        doutputs = loss.backward(residuals)
+        doutputs = sent(loss.backward, residuals)
         check_same_shape("doutputs", doutputs, inputs[0])
         return [dy * doutputs, None]
 
-    return _apply(_Call(loss.forward, backward), outputs, targets)[0]
+    return _apply(_Call(partial(evaluated, loss.forward), backward), outputs, targets)[0]
 
 
 class _Call:

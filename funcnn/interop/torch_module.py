@@ -22,7 +22,17 @@ import torch
 from torch import Generator, Tensor
 
 from .. import kernels
-from ..errors import FLOATING, InputError, check_dtype, check_generator, check_like, check_tensor, describe, is_dense
+from ..errors import (
+    FLOATING,
+    OTHER,
+    InputError,
+    check_dtype,
+    check_generator,
+    check_like,
+    check_tensor,
+    describe,
+    is_dense,
+)
 from ..layers.columns import Forward
 from ..layers.guarded import Guard, are_numbers
 from ..types import Layer, Params, Residuals
@@ -119,12 +129,12 @@ def module(nn_module: torch.nn.Module) -> Layer:
     def check(params: Params, x: Tensor) -> None:
         try:
             fit = [leaf.shape for leaf in of(params)] == [leaf.shape for leaf in leaves]
-        except (ValueError, AttributeError, RuntimeError):  # another tree, no tensor, or a nested one, which has no shape
+        except (*OTHER, AttributeError, RuntimeError):  # another tree, no tensor, or a nested one, which has no shape
             fit = False
         if not fit:
             check_like("params", params, start, exactly=False)
         check_tensor(f"inputs of {title}", x)
-        if any(leaf.is_meta != x.is_meta for leaf in of(params)):
+        if any(getattr(leaf, "is_meta", False) != x.is_meta for leaf in of(params)):
             raise InputError(f"inputs of {title}", f"{describe(x)} on {x.device}", "the device of the parameters")
 
     def forward(params: Params, x: Tensor) -> tuple[Tensor, Residuals]:

@@ -98,7 +98,7 @@ def gelu(approximate: str = "none") -> Layer:
     Raises:
         InputError: approximate is neither "none" nor "tanh".
     """
-    if approximate not in ("none", "tanh"):
+    if not isinstance(approximate, str) or approximate not in ("none", "tanh"):
         raise InputError("approximate", describe(approximate), '"none" or "tanh"')
 
     def pullback(x: Tensor, dy: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from jaxtyping import Inexact
 from torch import Tensor
 
 from .. import fused
-from ..errors import InputError, check_count
+from ..errors import InputError, check_count, check_flag
 from ..types import Layer, Residuals
 from .branches import named
 from .columns import Forward
@@ -45,6 +45,7 @@ def attention(features: int, heads: int, *, causal: bool = False) -> Layer:
             another shape than (N, T, D), or no tokens.
     """
     features, heads = check_count("features", features), check_count("heads", heads)
+    check_flag("causal", causal)
     if features % heads:
         raise InputError("heads", heads, f"a divisor of the features, {features}")
     title = f"attention({features}, {heads}{', causal=True' if causal else ''})"

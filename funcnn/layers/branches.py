@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..errors import InputError, describe
+from ..errors import InputError, check_same_shape, check_tensor, describe
 from ..types import Inputs, Layer, Params, Residuals, Tree, name
 from .combine import check_layer, check_layers, init_each
 from .pullbacks import Pull, Run, gradient, ran
@@ -66,6 +66,7 @@ class Back(NamedTuple):
 
     def __call__(self, residuals: Residuals, dy: Tensor) -> tuple[Params, Any]:
         """(residuals, dy) -> (dparams, dx)."""
+        check_tensor("dy", dy)
         return self.way(gradient, residuals, dy, True)
 
     def __repr__(self) -> str:
@@ -100,7 +101,10 @@ def residual(layer: Layer) -> Layer:
 
     def back(pull: Pull, kept: Residuals, dy: Tensor, dx: bool) -> tuple[Tree, Any]:
         tree, inner = pull(layer.backward, kept, dy, dx)
-        return tree, dy + inner if dx else ()
+        if not dx:
+            return tree, ()
+        check_same_shape("dx", inner, dy)
+        return tree, dy + inner
 
     return made_of((layer,), layer.init, ahead, back, residual)
 
@@ -136,7 +140,10 @@ def parallel(*layers: Layer) -> Layer:
         return torch.cat(outputs, -1), tuple(residuals)
 
     def back(pull: Pull, residuals: Residuals, dy: Tensor, dx: bool) -> tuple[Tree, Any]:
-        each = dy.split([len(columns) for _, columns in residuals], -1)
+        widths = [len(columns) for _, columns in residuals]
+        if not dy.ndim or dy.shape[-1] != sum(widths):
+            raise InputError("dy", describe(dy), f"shape (N, ..., {sum(widths)}), that of y")
+        each = dy.split(widths, -1)
         pairs = [
             pull(layer.backward, kept, part, dx)
             for layer, (kept, _), part in reversed([*zip(layers, residuals, each, strict=True)])

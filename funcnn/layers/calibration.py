@@ -63,6 +63,8 @@ def calibrate(layer: Layer, params: Params, batches: Iterable[Tensor]) -> Layer:
     if not isinstance(layer, Layer):
         raise InputError("calibrate(layer)", describe(layer), "a Layer, such as batch_norm(4)")
     check_params(params)
+    if not isinstance(batches, Iterable):
+        raise InputError("batches", describe(batches), "tensors of inputs")
     inputs = [batches] if isinstance(batches, Tensor) else list(batches)
     if not inputs:
         raise InputError("batches", "none", "at least one tensor of inputs")

@@ -15,6 +15,7 @@ from torch import Generator, Tensor
 
 from .. import tree
 from ..errors import InputError, check_like, check_tensor, describe
+from ..memory import beyond_memory
 from ..types import ForwardRule, Layer, Params, Pullback, Residuals, Tree, name
 from .columns import Forward
 from .factors import ByParts, Rows, Summands
@@ -50,6 +51,8 @@ class ForwardInSeries(NamedTuple):
                 residuals.append(kept)
         except InputError as error:
             raise error.inside(index) from None
+        except RuntimeError as error:
+            raise beyond_memory(f"operands of {name(self.forwards[index])}", error) or error from None
         return x, tuple(residuals)
 
     @property
@@ -81,6 +84,7 @@ class BackwardInSeries(NamedTuple):
 
     def __call__(self, residuals: Residuals, dy: Tensor) -> tuple[Params, Any]:
         """(residuals, dy) -> (dparams, dx)."""
+        check_tensor("dy", dy)
         return self.through(gradient, residuals, dy, True)
 
     def __repr__(self) -> str:

@@ -28,7 +28,7 @@ import torch
 from jaxtyping import Float, Inexact
 from torch import Generator, Tensor
 
-from ..errors import InputError, check_count
+from ..errors import InputError, check_count, check_flag
 from ..types import Layer, Params, Residuals
 from .columns import Carry, Column, Forward
 from .correlations import Correlations, convolved, transposed
@@ -111,7 +111,9 @@ def _convolution(
         per_axis("padding", padding, axes, least=0),
         per_axis("dilation", dilation, axes),
     )
-    if channels % check_count("groups", groups) or kernels % groups:
+    check_flag("bias", bias)
+    groups = check_count("groups", groups)
+    if channels % groups or kernels % groups:
         raise InputError("groups", groups, f"a divisor of {channels} channels and {kernels} kernels")
     per_group, size = channels // groups, math.prod(windows.kernel)
 

@@ -9,7 +9,7 @@ from jaxtyping import Float, Inexact
 from torch import Generator, Tensor
 
 from .. import kernels
-from ..errors import check_count, check_dtype, check_generator
+from ..errors import check_count, check_device, check_dtype, check_flag, check_generator
 from ..types import Layer, Params, Residuals
 from .columns import Carry, Column, Forward
 from .factors import ByParts, Outer, Rows
@@ -22,10 +22,11 @@ def uniform_within(
     """The function that draws tensors of a shape, uniform in [-bound, bound].
 
     Raises:
-        InputError: generator is no Generator, or dtype no floating dtype.
+        InputError: generator is no Generator, dtype no floating dtype, or device none.
     """
     check_generator(generator)
     check_dtype(dtype)
+    check_device(device)
 
     def uniform(*shape: int) -> Tensor:
         # Drawn in float64 where the generator lives: every dtype and device starts at the same point.
@@ -53,6 +54,7 @@ def dense(in_features: int, out_features: int, *, bias: bool = True) -> Layer:
         InputError: a size is no positive integer; w, b or x has the wrong shape, dtype or device.
     """
     in_features, out_features = check_count("in_features", in_features), check_count("out_features", out_features)
+    check_flag("bias", bias)
 
     def init(generator: Generator, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Params:
         uniform = uniform_within(1 / math.sqrt(in_features), generator, dtype, device)

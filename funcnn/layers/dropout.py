@@ -21,6 +21,7 @@ import torch
 from torch import Generator, Tensor
 
 from ..errors import InputError, check_generator, check_number, check_tensor, describe, is_dense
+from ..memory import check_memory
 from ..types import Layer, Params, Residuals, Tree, name
 from .branches import made_of
 from .columns import Forward
@@ -112,6 +113,7 @@ def with_seeds(x: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
     check_generator(generator)
     if not is_dense(x) or not x.ndim:
         raise InputError("x", describe(x), "a tensor with a leading axis N")
+    check_memory("x", "a seed for each of its samples", 8 * len(x), generator.device)
     seeds = torch.randint(2**62, (len(x),), generator=generator, device=generator.device)
     return x, seeds.to(x.device)
 
@@ -123,6 +125,8 @@ def _pair(pair: Any) -> tuple[Tensor, Tensor]:
     check_tensor("inputs of with_dropout[0]", x)
     if not is_dense(seeds) or seeds.dtype != torch.int64 or seeds.shape != x.shape[:1]:
         raise InputError("inputs of with_dropout[1]", describe(seeds), f"seeds of shape {tuple(x.shape[:1])} of int64")
+    if seeds.device != x.device:
+        raise InputError("inputs of with_dropout[1]", f"seeds on {seeds.device}", f"some on {x.device}, where x is")
     return x, seeds
 
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
-from ..errors import InputError, check_count, check_dtype, check_generator, describe, is_dense
+from ..errors import InputError, check_count, check_device, check_dtype, check_generator, describe, is_dense
 from ..types import Init, Layer, Params, Residuals
 from .columns import Column, Forward
 from .factors import ByParts, Rows
@@ -62,6 +62,7 @@ def _normal(rows: int, features: int) -> Init:
     def init(generator: Generator, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Params:
         check_generator(generator)
         check_dtype(dtype)
+        check_device(device)
         w = torch.randn(rows, features, generator=generator, dtype=torch.float64, device=generator.device)
         return {"w": w.to(device=device or torch.get_default_device(), dtype=dtype or torch.get_default_dtype())}
 

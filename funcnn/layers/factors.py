@@ -30,6 +30,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .. import kernels, tree
+from ..errors import InputError, describe
 from ..types import Params, Residuals, Rule, Tree, name
 
 
@@ -119,7 +120,9 @@ def _norms(rows: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def scaled(rows: Tensor, weights: Tensor) -> Tensor:
-    """Row n of an array times c_n."""
+    """Row n of an array times c_n. Raises InputError where there is no c for every row."""
+    if weights.shape != rows.shape[:1]:
+        raise InputError("weights", describe(weights), f"shape ({rows.shape[0]},), one for each of the rows")
     return weights.to(rows.dtype).reshape(-1, *[1] * (rows.ndim - 1)) * rows
 
 

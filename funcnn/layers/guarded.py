@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from .. import kernels
-from ..errors import COMPLEX, FLOATING, SHAPE, InputError, check_autocast, describe, is_dense
+from ..errors import COMPLEX, FLOATING, OTHER, SHAPE, InputError, check_autocast, describe, is_dense
+from ..memory import beyond_memory
 from ..types import Layer, Params, Residuals, Tree, name
 from .columns import Forward
 from .factors import ByParts
@@ -56,7 +57,7 @@ class Operands(NamedTuple):
             fit = list(map(SHAPE, leaves)) == self.sizes and len(kinds) == 1 and are_numbers({dtype})
             fit = fit and layout is torch.strided
             fit = fit and (self.tokens or (len(size) >= self.axes and (self.x is None or size[-1] == self.x)))
-        except (ValueError, AttributeError, RuntimeError):  # another tree, no tensor, or a nested one, which has no shape
+        except (*OTHER, AttributeError, RuntimeError):  # another tree, no tensor, or a nested one, which has no shape
             fit = False
         if not fit:
             self._refuse(params, x)
@@ -113,7 +114,10 @@ class Guard(NamedTuple):
     def __call__(self, first: Tree, second: Tensor, *more: Any) -> Any:
         """The rule, of operands that were looked at."""
         self.check(first, second)
-        return self.rule(first, second, *more)
+        try:
+            return self.rule(first, second, *more)
+        except RuntimeError as error:
+            raise beyond_memory(f"operands of {self!r}", error) or error from None
 
     def __repr__(self) -> str:
         """What the layer prints as."""

@@ -29,7 +29,7 @@ from jaxtyping import Float, Inexact
 from torch import Generator, Tensor
 
 from .. import fused
-from ..errors import InputError, check_count, check_dtype, check_generator, check_number, describe
+from ..errors import InputError, check_count, check_device, check_dtype, check_generator, check_number, describe
 from ..types import Layer, Params, Residuals
 from .columns import Column, Forward, Move
 from .factors import ByParts, Rows, totals
@@ -176,6 +176,7 @@ def scale_and_shift(features: int, shift: bool = True) -> Callable[..., Params]:
     def init(generator: Generator, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Params:
         check_generator(generator)
         check_dtype(dtype)
+        check_device(device)
         w, b = (torch.full((features,), number, dtype=dtype, device=device) for number in (1.0, 0.0))
         return {"w": w, "b": b} if shift else {"w": w}
 

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 
 from torch import Tensor
 
-from ..errors import check_pair, of_call
+from ..errors import check_pair, of_call, unharmed
 from ..types import ForwardRule, Inputs, Params, Pullback, Residuals, Tree
 from .factors import ByParts, Summands, totals
 
@@ -29,23 +29,27 @@ Pull: TypeAlias = Callable[[Any, Residuals, Tensor, bool], tuple[Tree, Any]]  # 
 
 def ran(forward: ForwardRule, params: Params, x: Inputs) -> tuple[Tensor, Residuals]:
     """What a forward rule returns. Raises InputError where that is no pair: a tensor of two rows would pass for one."""
+    place = "layer.forward(params, x)"
+    result: tuple[Tensor, Residuals]
     try:
-        result: tuple[Tensor, Residuals] = forward(params, x)
+        result = forward(params, x) if isinstance(forward, tuple) else unharmed(place, forward, params, x)
     except TypeError as error:
-        raise of_call("layer.forward(params, x)", error, 2) from None
+        raise of_call(place, error, 2) from None
     if type(result) is not tuple or len(result) != 2:
-        check_pair("layer.forward(params, x)", result, "(y, residuals)")
+        check_pair(place, result, "(y, residuals)")
     return result
 
 
 def pulled(backward: Pullback, residuals: Residuals, dy: Tensor) -> tuple[Params, Any]:
     """(dparams, dx) by any pullback. Raises InputError where it returns no pair."""
+    place = "layer.backward(residuals, dy)"
+    result: tuple[Params, Any]
     try:
-        result: tuple[Params, Any] = backward(residuals, dy)
+        result = backward(residuals, dy) if isinstance(backward, tuple) else unharmed(place, backward, residuals, dy)
     except TypeError as error:
-        raise of_call("layer.backward(residuals, dy)", error, 2) from None
+        raise of_call(place, error, 2) from None
     if type(result) is not tuple or len(result) != 2:
-        check_pair("layer.backward(residuals, dy)", result, "(dparams, dx)")
+        check_pair(place, result, "(dparams, dx)")
     return result
 
 

@@ -10,6 +10,7 @@ One rule holds for one axis, two, or any number: the letters stand for tuples th
 
 from collections.abc import Iterator, Sequence
 from itertools import product
+from numbers import Integral
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -72,7 +73,7 @@ def per_axis(place: str, size: Any, axes: int, least: int = 1) -> tuple[int, ...
     if least:
         return tuple(check_count(place, one) for one in each)
     for one in each:
-        if one != 0 or isinstance(one, bool):
+        if not isinstance(one, Integral) or isinstance(one, bool) or one:
             try:
                 check_count(place, one)
             except InputError:

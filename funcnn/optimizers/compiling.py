@@ -29,7 +29,7 @@ from .products import FORMS
 KIND = attrgetter("shape", "dtype", "device", "requires_grad")
 ON_GPU = {"triton.cudagraphs": True}
 ON_CPU = {"cpp_wrapper": True, "pattern_matcher": False}  # the matcher would make one call of 1 b + X W again
-of_step = Flattening()
+of_step = Flattening("params, state, batch")
 Compiled = Callable[[list[Tensor]], list[Tensor]]
 
 
@@ -122,6 +122,9 @@ def _run(
 ) -> Any:
     """What whole(params, state, batch) returns, by a compilation that fits, or by a new one."""
     leaves, spec = of_step(arguments)
+    if any(isinstance(leaf, Tensor) and leaf.is_neg() for leaf in leaves):  # the compiled code reads memory, not the bit
+        leaves = [leaf.resolve_neg() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+        arguments = spec.unflatten(leaves)
     signature = (spec, _layouts(leaves))
     for known in compilations:
         if known.step_fn is step_fn and known.signature == signature:

@@ -3,10 +3,8 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import optree
-
 from .. import tree
-from ..errors import InputError, check_pair, describe, is_dense
+from ..errors import InputError, check_pair, describe, flatten, is_dense, of_call
 from ..types import At, Optimizer, Params, State, Step, Transformation
 
 
@@ -58,8 +56,12 @@ def moving(own: Transformation) -> Callable[[Params, Params, State], tuple[Param
 
 def updated(own: Transformation, grads: Params, state: State, params: Params | None) -> tuple[Params, State]:
     """What an update returns. Raises InputError where that is no pair."""
-    result: tuple[Params, State] = own.update(grads, state, params=params)
-    check_pair("optimizer_fn.update(grads, state, params=...)", result, "(updates, state)")
+    place = "optimizer_fn.update(grads, state, params=...)"
+    try:
+        result: tuple[Params, State] = own.update(grads, state, params=params)
+    except TypeError as error:
+        raise of_call(place, error, 3) from None
+    check_pair(place, result, "(updates, state)")
     return result
 
 
@@ -91,7 +93,7 @@ def check_state(state: State, start: State) -> None:
     """Raises InputError unless a state to go on from is like the one that the optimizer starts with."""
     if state is None:
         return
-    (found, spec), (needed, needed_spec) = (optree.tree_flatten(tree_, none_is_leaf=True) for tree_ in (state, start))
+    (found, spec), (needed, needed_spec) = (flatten("state", tree_) for tree_ in (state, start))
     shapes, needed_shapes = ([leaf.shape if is_dense(leaf) else None for leaf in leaves] for leaves in (found, needed))
     if spec != needed_spec or shapes != needed_shapes:
         raise InputError(

@@ -5,8 +5,20 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from .. import kernels
-from ..errors import InputError, called, check_batch, check_like, check_pair, check_params, check_value, describe
+from .. import kernels, tree
+from ..errors import (
+    PURE,
+    WRITES,
+    InputError,
+    called,
+    check_batch,
+    check_like,
+    check_pair,
+    check_params,
+    check_value,
+    describe,
+    versions,
+)
 from ..types import Batch, GradientFn, Objective, Params, StepFn, ValueFn, name
 
 
@@ -17,9 +29,8 @@ class Value(NamedTuple):
 
     def __call__(self, params: Params, batch: Batch) -> Tensor:
         """The value, a scalar."""
-        check_params(params)
-        check_batch(batch)
-        value: Tensor = kernels.undisturbed(self.scalar, params, batch)
+        leaves = [*check_params(params), *check_batch(batch)]
+        value: Tensor = unharmed("objective.value(params, batch)", leaves, self.scalar, params, batch)
         return value
 
     def scalar(self, params: Params, batch: Batch) -> Tensor:
@@ -42,10 +53,10 @@ class Gradient(NamedTuple):
 
     def __call__(self, params: Params, batch: Batch) -> tuple[Tensor, Params]:
         """(value, grads), of operands and with results that were looked at."""
-        check_params(params)
-        check_batch(batch)
-        result = kernels.undisturbed(called, "objective.value_and_grad(params, batch)", self.function, params, batch)
-        return fitting("objective.value_and_grad(params, batch)", result, params)
+        leaves = [*check_params(params), *check_batch(batch)]
+        place = "objective.value_and_grad(params, batch)"
+        result = unharmed(place, leaves, called, place, self.function, params, batch)
+        return fitting(place, result, params)
 
     def __repr__(self) -> str:
         """The provider, and what it differentiates."""
@@ -60,8 +71,12 @@ class Lifted(NamedTuple):
 
     def __call__(self, params: Params, batch: Batch) -> tuple[Tensor, Params]:
         """(value, grads)."""
-        place = f"{self.place}(params, batch)"
-        return fitting(place, called(place, self.function, params, batch), params)
+        place, leaves = f"{self.place}(params, batch)", [*tree.leaves(params), *tree.leaves(batch)]
+        before = versions(leaves)
+        result = called(place, self.function, params, batch)
+        if versions(leaves) != before:
+            raise InputError(place, WRITES, PURE)
+        return fitting(place, result, params)
 
     def value(self, params: Params, batch: Batch) -> Tensor:
         """The value alone, which is not to be had without the gradient."""
@@ -70,6 +85,24 @@ class Lifted(NamedTuple):
     def __repr__(self) -> str:
         """What was lifted."""
         return name(self.function)
+
+
+def unharmed(place: str, leaves: list[Any], call: Callable[..., Any], *arguments: Any) -> Any:
+    """What a call returns that leaves the leaves of its arguments as they are, with torch's modes from before.
+
+    Raises InputError where it does not, or torch fails at leaves on several devices.
+    """
+    before = versions(leaves)
+    try:
+        result = kernels.undisturbed(call, *arguments)
+    except RuntimeError:
+        devices = {str(leaf.device) for leaf in leaves}
+        if len(devices) > 1:
+            raise InputError(place, f"tensors on {' and '.join(sorted(devices))}", "all on one device") from None
+        raise
+    if versions(leaves) != before:
+        raise InputError(place, WRITES, PURE)
+    return result
 
 
 def provider(name: str, objective: Objective, gradient: Callable[[ValueFn], GradientFn]) -> StepFn:
@@ -95,6 +128,9 @@ def behind_door(function: Callable[..., Any]) -> Callable[..., Any]:
 def lifted(step_fn: Any, place: str = "step_fn") -> StepFn:
     """A StepFn as it is; a plain callable as one whose results are looked at. Raises InputError for anything else."""
     if isinstance(step_fn, StepFn):
+        for part in ("value", "value_and_grad"):
+            if not callable(getattr(step_fn, part)):
+                raise InputError(f"{place}.{part}", describe(getattr(step_fn, part)), "a function of (params, batch)")
         return step_fn
     if not callable(step_fn) or isinstance(step_fn, Objective):
         raise InputError(place, describe(step_fn), "a StepFn or a callable (params, batch) -> (value, grads)")

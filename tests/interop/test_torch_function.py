@@ -284,7 +284,7 @@ def test_bad_input_is_refused_by_name(name):
 
 # the rule: (backward, the place, what was found, what is needed)
 MISFITS = {
-    "one gradient for two": (lambda kept, dy: dy, "backward(residuals, dy)", f"shape ({N}, {D})", "(dparams, dx)"),
+    "one gradient for two": (lambda kept, dy: dy, "layer.backward(residuals, dy)", f"shape ({N}, {D})", "(dparams, dx)"),
     "None for no parameters": (lambda kept, dy: (None, dy), "dparams", "PyTreeSpec(*", "PyTreeSpec(()"),
     "dx of another shape": (lambda kept, dy: ((), dy[:1]), "dx", f"(1, {D})", f"({N}, {D})"),
     "no dx": (lambda kept, dy: ((), None), "dx", "None", f"({N}, {D})"),
