@@ -1,0 +1,9 @@
+"""The calls, a row or more for every public name: the first word of a row is the name that it calls."""
+
+from experiments.fuzz.rows import checks, files, layers, networks, objectives, records, trainings
+
+CALLS = {
+    name: row
+    for table in (layers, networks, objectives, trainings, checks, files, records)
+    for name, row in table.ROWS.items()
+}

@@ -1,0 +1,313 @@
+"""Losses, objectives, providers of gradients and gradients per sample, beside classic autograd."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+import funcnn as fn
+from experiments.fuzz.agreement import ANY
+from experiments.fuzz.case import Call
+from experiments.fuzz.formulas import affine, differentiable, gradients, leaves, of_leaves, plain, series, torchs
+from experiments.fuzz.rows.networks import normal, weights
+
+NETWORK = fn.serial(fn.dense(4, 3), fn.tanh())
+FORMULA = series(affine, torchs(torch.tanh))
+
+
+def loss(
+    make: Callable[..., fn.Loss], given: tuple[Any, ...], formula: Callable[..., Tensor], draw: Any, like: bool = True
+) -> Call:
+    """The arguments are (*given, outputs, targets); targets are like the outputs, or labels."""
+
+    def run(*arguments: Any) -> Any:
+        *own, outputs, targets = arguments
+        made = make(*own)
+        value, residuals = made.forward(outputs, targets)
+        return value, made.backward(residuals)
+
+    def truth(*arguments: Any) -> Any:
+        *own, outputs, targets = arguments
+        outputs, targets = plain(outputs), plain(targets)
+        if targets.shape != (outputs.shape if like else outputs.shape[:-1]) or not outputs.numel():
+            raise TypeError("targets of another shape")
+        if targets.dtype != (outputs.dtype if like else torch.int64):
+            raise TypeError("targets of another dtype")
+        with torch.enable_grad():
+            differentiable(outputs)
+            value, sent = formula(outputs, targets, *own)
+        return value.detach(), sent(gradients(value, outputs))
+
+    return Call(lambda g: (*given, *draw(g)), run, truth)
+
+
+def of(formula: Callable[..., Tensor]) -> Callable[..., Any]:
+    """A loss whose gradient is that of its value."""
+    return lambda y, t, *own: (formula(y, t, *own), lambda gradient: gradient)
+
+
+def clipped(y: Tensor, t: Tensor, clip: float | None) -> Any:
+    """The cross entropy and its gradient, which is clamped."""
+    value = F.cross_entropy(y.reshape(-1, y.shape[-1]), t.flatten())
+    return value, lambda gradient: gradient if clip is None else gradient.clamp(-clip, clip)
+
+
+def probabilities(y: Tensor, t: Tensor) -> Tensor:
+    """The entropy with logarithms that are bounded below."""
+    if not bool(((y >= 0) & (y <= 1) & (t >= 0) & (t <= 1)).all()):
+        raise TypeError("no probabilities")
+    tiny = torch.finfo(y.dtype).tiny
+    return -(t * y.clamp(min=tiny).log() + (1 - t) * (1 - y).clamp(min=tiny).log()).mean()
+
+
+def reals(g: Generator) -> tuple[Tensor, Tensor]:
+    """Outputs and targets."""
+    return normal(g, 5, 3), normal(g, 5, 3)
+
+
+def shares(g: Generator) -> tuple[Tensor, Tensor]:
+    """The same between 0 and 1."""
+    y, t = torch.rand(2, 5, 3, generator=g, dtype=torch.float64)
+    return y.clone(), t.clone()
+
+
+def scores(g: Generator) -> tuple[Tensor, Tensor]:
+    """Logits and labels."""
+    return normal(g, 5, 3), torch.randint(3, (5,), generator=g)
+
+
+def smooth(params: Any, batch: Any) -> Tensor:
+    """An objective of the user's own."""
+    x, t = batch
+    return (((x @ params["w"] + params["b"]).tanh() - t) ** 2).mean()
+
+
+def by_hand(params: Any, batch: Any) -> Any:
+    """Its gradient."""
+    x, t = batch
+    y = (x @ params["w"] + params["b"]).tanh()
+    slope = 2 / y.numel() * (y - t) * (1 - y * y)
+    return ((y - t) ** 2).mean(), {"w": x.T @ slope, "b": slope.sum(0)}
+
+
+def task(g: Generator) -> tuple[Any, Any]:
+    """(params, batch)."""
+    return weights(g), (normal(g, 5, 4), normal(g, 5, 3))
+
+
+def differentiated(f: Any, params: Any, batch: Any) -> Any:
+    """(value, gradients) of an objective by classic autograd; every sample of a batch is there."""
+    params, batch = plain(params), plain(batch)
+    counts = {leaf.shape[0] if leaf.ndim else 0 for leaf in leaves(batch)}
+    if len(counts) > 1 or 0 in counts or not all(leaf.is_floating_point() for leaf in leaves(params)):
+        raise TypeError("no batch")
+    with torch.enable_grad():
+        differentiable(params)
+        value = f(params, batch)
+    if value.shape != ():
+        raise TypeError("no scalar")
+    return value.detach(), gradients(value, params)
+
+
+def each(f: Any, params: Any, batch: Any) -> list[Any]:
+    """The gradient of every sample by itself."""
+    batch = plain(batch)
+    count = leaves(batch)[0].shape[0]
+    alone = [of_leaves(batch, [leaf[n : n + 1] for leaf in leaves(batch)]) for n in range(count)]
+    return [differentiated(f, params, one)[1] for one in alone]
+
+
+def stacked(f: Any, params: Any, batch: Any) -> Any:
+    """Those of all, side by side."""
+    rows = [leaves(one) for one in each(f, params, batch)]
+    return of_leaves(plain(params), [torch.stack(parts) for parts in zip(*rows, strict=True)])
+
+
+def norms(f: Any, params: Any, batch: Any) -> Tensor:
+    """Their norms."""
+    return torch.stack([torch.cat([leaf.flatten() for leaf in leaves(one)]).norm() for one in each(f, params, batch)])
+
+
+def clipped_mean(f: Any, params: Any, batch: Any, most: float) -> Any:
+    """The mean of what is left of them."""
+    factors = (most / norms(f, params, batch)).clamp(max=1)
+    value, _ = differentiated(f, params, batch)
+    every = stacked(f, params, batch)
+    means = [(factors.to(leaf.dtype).reshape(-1, *[1] * (leaf.ndim - 1)) * leaf).mean(0) for leaf in leaves(every)]
+    return value, of_leaves(every, means)
+
+
+def supervised(params: Any, batch: Any) -> Tensor:
+    """The objective of a network and a loss in torch's operations."""
+    x, t = batch
+    y = FORMULA(params, x)
+    if y.shape != t.shape or y.dtype != t.dtype:
+        raise TypeError("targets do not fit")
+    return 0.5 * ((y - t) ** 2).flatten(1).sum(1).mean()
+
+
+def _both(step_fn: fn.StepFn, params: Any, batch: Any) -> Any:
+    value, grads = step_fn(params, batch)
+    return value, grads, step_fn.value(params, batch)
+
+
+def _with_value(found: Any) -> Any:
+    return *found, found[0]
+
+
+def _seen(found: Any) -> Any:
+    """The value and what differences of it can see: nothing of a gradient that is small beside it."""
+    value, grads = found
+    largest = max((float(leaf.abs().max()) for leaf in leaves(grads) if leaf.numel()), default=0.0)
+    return _with_value((value, grads if abs(float(value)) < 100 * largest else ANY))
+
+
+def provider(
+    make: Callable[..., fn.StepFn], given: tuple[Any, ...] = (), power: float = 0.6, truth: Any = _with_value, **more: Any
+) -> Call:
+    """A provider of the gradient of a function that is among the arguments, (f, *given, params, batch)."""
+    return Call(
+        lambda g: (smooth, *given, *task(g)),
+        lambda f, *rest: _both(make(fn.Objective(f), *rest[:-2]), *rest[-2:]),
+        lambda f, *rest: truth(differentiated(f, *rest[-2:])),
+        power,
+        **more,
+    )
+
+
+def of_network(
+    make: Callable[..., Any],
+    run: Callable[..., Any],
+    truth: Callable[..., Any],
+    given: tuple[Any, ...] = (),
+    power: float = 0.6,
+    **more: Any,
+) -> Call:
+    """What takes the step function of a supervised network; the arguments are (*given, params, batch)."""
+
+    def draw(g: Generator) -> Any:
+        params, batch = task(g)
+        return *given, (params, ()), batch
+
+    objective = fn.supervised(NETWORK, fn.half_squared_error())
+    return Call(draw, lambda *a: run(make(objective), *a), lambda *a: truth(supervised, *a[-2:], *a[:-2]), power, **more)
+
+
+def _accuracy(layer: fn.Layer, params: Any, batch: Any) -> Tensor:
+    x, t = plain(batch)
+    y = affine(plain(params), x)
+    if t.shape != y.shape[:-1] or t.dtype != torch.int64 or y.isnan().any() or not y.numel() or t.min() < 0 or t.max() > 2:
+        raise TypeError("no labels")
+    return (y.argmax(-1) == t).double().mean()
+
+
+def penalty(make: Callable[..., fn.Objective], formula: Callable[..., Tensor]) -> Call:
+    """A penalty of the parameters, (rate, params)."""
+
+    def truth(rate: Any, params: Any) -> Any:
+        return differentiated(
+            lambda params, _: sum((formula(leaf, rate) for leaf in leaves(params)), torch.zeros(())), params, torch.ones(1)
+        )
+
+    return Call(lambda g: (0.1, weights(g)), lambda rate, w: fn.explicit(make(rate))(w, torch.ones(1)), truth, power=0.25)
+
+
+DIFFERENCES = {"central": 0.55, "forward": 0.35, "backward": 0.35}
+ROWS = {
+    "half_squared_error": loss(
+        fn.half_squared_error, (), of(lambda y, t: 0.5 * ((y - t) ** 2).reshape(len(y), -1).sum(1).mean()), reals
+    ),
+    "mean_squared_error": loss(
+        fn.mean_squared_error, (2.0,), of(lambda y, t, scale: float(scale) * ((y - t) ** 2).mean()), reals
+    ),
+    "binary_cross_entropy": loss(fn.binary_cross_entropy, (), of(probabilities), shares),
+    "softmax_cross_entropy": loss(fn.softmax_cross_entropy, (0.05,), clipped, scores, like=False),
+    "Loss": Call(
+        lambda g: (lambda y, t: (((y - t) ** 2).mean(), y - t), lambda e: 2 / e.numel() * e, *task(g)),
+        lambda ahead, back, *rest: _both(fn.explicit(fn.supervised(fn.dense(4, 3), fn.Loss(ahead, back))), *rest),
+        lambda ahead, back, *rest: _with_value(differentiated(_squares, *rest)),
+    ),
+    "Objective": Call(
+        lambda g: (smooth, by_hand, *task(g)),
+        lambda f, rule, *rest: _both(fn.explicit(fn.Objective(f, rule)), *rest),
+        lambda f, rule, *rest: _with_value(differentiated(f, *rest)),
+    ),
+    "StepFn": Call(
+        lambda g: (smooth, by_hand, *task(g)),
+        lambda f, rule, *rest: fn.per_sample(fn.StepFn(f, rule))(*rest),
+        lambda f, rule, *rest: (_values(smooth, *rest), stacked(smooth, *rest)),
+    ),
+    "At": Call(
+        lambda g: (smooth, *task(g)),
+        lambda f, params, batch: fn.At(fn.func_grad(fn.Objective(f)), batch)(params),
+        differentiated,
+    ),
+    "explicit": of_network(fn.explicit, _both, lambda *a: _with_value(differentiated(*a))),
+    "supervised": of_network(fn.func_grad, _both, lambda *a: _with_value(differentiated(*a))),
+    "func_grad": provider(fn.func_grad),
+    "autograd": provider(fn.autograd),
+    "complex_step": Call(
+        lambda g: (smooth, 1e-30, 4, *task(g)),
+        lambda f, step, size, *a: _both(fn.complex_step(fn.Objective(f), step, size), *a),
+        lambda f, step, size, *a: _with_value(differentiated(f, *a)) if step < 1e-8 else ANY,  # else it is no limit
+        spreads=True,
+    ),
+    "complex_step, as it is": provider(fn.complex_step, spreads=True),
+    "finite_difference, as it is": provider(fn.finite_difference, power=0.5, truth=_seen, spreads=True),
+    **{
+        f"finite_difference, {scheme}": provider(
+            fn.finite_difference, (scheme, 1e-5 if power > 0.5 else 1e-7, 4), power, _seen, spreads=True
+        )
+        for scheme, power in DIFFERENCES.items()
+    },
+    "finite_difference, of a network": of_network(
+        fn.finite_difference, _both, lambda *a: _seen(differentiated(*a)), power=0.5, spreads=True
+    ),
+    "PROVIDERS": of_network(
+        lambda objective: [make(objective) for make in fn.PROVIDERS.values()],
+        lambda made, *rest: [one(*rest)[0] for one in made],
+        lambda *a: [differentiated(*a)[0]] * len(fn.PROVIDERS),
+    ),
+    "per_sample": of_network(fn.explicit, lambda step_fn, *a: fn.per_sample(step_fn)(*a)[1], lambda f, *a: stacked(f, *a)),
+    "per_sample_norms": of_network(fn.explicit, lambda step_fn, *a: fn.per_sample_norms(step_fn)(*a), norms),
+    "per_sample_norms, of one's own": Call(
+        lambda g: (smooth, *task(g)),
+        lambda f, *a: fn.per_sample_norms(fn.func_grad(fn.Objective(f)))(*a),
+        norms,
+    ),
+    "per_sample_clip": of_network(
+        fn.explicit,
+        lambda step_fn, most, *a: fn.per_sample_clip(step_fn, most)(*a),
+        clipped_mean,
+        (0.1,),
+        spreads=True,  # a norm that overflows makes NaN, as it says
+    ),
+    "l1": penalty(fn.l1, lambda w, rate: rate * w.abs().sum()),
+    "l2": penalty(fn.l2, lambda w, rate: rate / 2 * (w * w).sum()),
+    "regularised": Call(
+        lambda g: (smooth, lambda params: (params["w"] ** 2).sum(), *task(g)),
+        lambda f, added, *a: _both(fn.func_grad(fn.regularised(fn.Objective(f), added)), *a),
+        lambda f, added, *a: _with_value(differentiated(lambda params, batch: f(params, batch) + added(params), *a)),
+    ),
+    "accuracy": Call(
+        lambda g: (fn.dense(4, 3), weights(g), (normal(g, 5, 4), torch.randint(3, (5,), generator=g))),
+        lambda layer, params, batch: fn.accuracy(layer, params, batch),
+        _accuracy,
+    ),
+}
+
+
+def _squares(params: Any, batch: Any) -> Tensor:
+    x, t = batch
+    y = affine(params, x)
+    if y.shape != t.shape:
+        raise TypeError("targets do not fit")
+    return ((y - t) ** 2).mean()
+
+
+def _values(f: Any, params: Any, batch: Any) -> Tensor:
+    batch = plain(batch)
+    rows = [of_leaves(batch, [leaf[n : n + 1] for leaf in leaves(batch)]) for n in range(leaves(batch)[0].shape[0])]
+    return torch.stack([f(plain(params), row) for row in rows])

@@ -1,0 +1,299 @@
+"""Optimizers and trainings, beside torch.optim and loops written out."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+import funcnn as fn
+from experiments.fuzz.case import Call
+from experiments.fuzz.formulas import leaves, mapped, of_leaves, plain
+from experiments.fuzz.rows.objectives import differentiated, smooth, task
+
+STEPS = 3
+
+
+def trained(optimizer: Any, params: Any, batch: Any, f: Any = smooth) -> list[Any]:
+    """What training yields: the values and the parameters."""
+    steps = fn.train(fn.func_grad(fn.Objective(f)), optimizer, params, [batch] * STEPS)
+    return [(step.value, step.params) for step in steps]
+
+
+def by_torch(make: Callable[[list[Tensor]], torch.optim.Optimizer], params: Any, batch: Any, f: Any = smooth) -> list[Any]:
+    """The same by torch.optim."""
+    params = plain(params)
+    optimizer, found = make(leaves(params)), []
+    for _ in range(STEPS):
+        value, grads = differentiated(f, params, batch)
+        for leaf, grad in zip(leaves(params), leaves(grads), strict=True):
+            leaf.grad = grad
+        optimizer.step()
+        found.append((value, plain(params)))
+    return found
+
+
+def optimizer(make: Callable[..., Any], given: tuple[Any, ...], other: Callable[..., Any], **more: Any) -> Call:
+    """An optimizer that torch has; the arguments are (*given, params, batch). Momentum gathers what rounding there is."""
+    return Call(
+        lambda g: (*given, *task(g)),
+        lambda *a: trained(make(*a[:-2]), *a[-2:]),
+        lambda *a: by_torch(lambda leaves: other(leaves, *a[:-2]), *a[-2:]),
+        **more,
+    )
+
+
+def _nesterov(lr: float, beta: float, params: Any, batch: Any) -> list[Any]:
+    w = plain(params)
+    v, found = [torch.zeros_like(leaf) for leaf in leaves(w)], []
+    for _ in range(STEPS):
+        ahead = of_leaves(w, [leaf + beta * one for leaf, one in zip(leaves(w), v, strict=True)])
+        value, grads = differentiated(smooth, ahead, batch)
+        v = [beta * one - lr * grad for one, grad in zip(v, leaves(grads), strict=True)]
+        w = of_leaves(w, [leaf + one for leaf, one in zip(leaves(w), v, strict=True)])
+        found.append((value, w))
+    return found
+
+
+def _searched(make: Callable[..., Any], given: tuple[Any, ...]) -> Call:
+    """A search, of which is looked at that its values are those of its points, and fall."""
+
+    def run(*a: Any) -> Any:
+        steps = trained(make(*a[:-2]), *a[-2:])
+        values = [value for value, _ in steps]
+        rises = any(bool(later > earlier) for earlier, later in zip(values, values[1:], strict=False))
+        # The values as they are, and as they are at the points that were reached.
+        return values, [smooth(reached, a[-1]) for _, reached in steps[:-1]], rises
+
+    def truth(*a: Any) -> Any:
+        values, again, _ = run(*a)
+        return [differentiated(smooth, *a[-2:])[0], *again], values[1:], False
+
+    return Call(lambda g: (*given, *task(g)), run, truth)
+
+
+def rows_of(data: Any, chosen: Tensor) -> Any:
+    """Some samples of every leaf."""
+    return data[chosen] if isinstance(data, Tensor) else mapped(lambda part: rows_of(part, chosen), data)
+
+
+def _batches(data: Any, size: int, generator: Generator) -> list[Any]:
+    data = plain(data)
+    counts = {len(leaf) for leaf in leaves(data)}
+    if len(counts) != 1 or 0 in counts or isinstance(size, bool):
+        raise TypeError("no data")
+    order = torch.randperm(counts.pop(), generator=generator)
+    return [rows_of(data, chosen) for chosen in order.split(int(size))]
+
+
+def _fit(f: Any, lr: float, params: Any, data: Any, epochs: Any, size: int, generator: Generator, evaluate: Any) -> Any:
+    fitted = fn.fit(
+        fn.func_grad(fn.Objective(f)),
+        fn.sgd(lr),
+        params,
+        data,
+        epochs=epochs,
+        batch_size=size,
+        generator=generator,
+        evaluate=evaluate,
+    )
+    return fitted.params, fitted.history.losses, fitted.history.evaluations
+
+
+def _fit_truth(
+    f: Any, lr: float, params: Any, data: Any, epochs: Any, size: int, generator: Generator, evaluate: Any
+) -> Any:
+    w, losses, seen = plain(params), [], []
+    for _ in range(epochs) if isinstance(epochs, int) else epochs:
+        for batch in _batches(data, size, generator):
+            value, grads = differentiated(f, w, batch)
+            w = of_leaves(w, [leaf - lr * grad for leaf, grad in zip(leaves(w), leaves(grads), strict=True)])
+            losses.append(value)
+        if evaluate is not None:
+            seen.append(float(evaluate(w)))
+    return w, torch.stack(losses), {} if evaluate is None else {"evaluation": seen}
+
+
+def total(params: Any) -> float:
+    """An evaluation."""
+    return float(sum(leaf.sum() for leaf in fn.tree.leaves(params)))
+
+
+def _by_hand(lr: float) -> fn.Transformation:
+    return fn.Transformation(
+        lambda params: (), lambda grads, state, params=None: (fn.tree.map(lambda g: -lr * g, grads), ())
+    )
+
+
+def _own_step(at: fn.At, params: Any, state: Any) -> fn.Step:
+    value, grads = at(params)
+    return fn.Step(fn.tree.map(lambda w, g: w - 0.1 * g, params, grads), state, value)
+
+
+def _descent(params: Any, batch: Any) -> Any:
+    return by_torch(lambda leaves: torch.optim.SGD(leaves, 0.1), params, batch)
+
+
+def _by_schedule(lr: Any, params: Any, batch: Any) -> Any:
+    return by_torch(lambda leaves: torch.optim.SGD(leaves, lr(0) if callable(lr) else lr), params, batch)
+
+
+def _adam(params: list[Tensor], lr: float, betas: Any, eps: float) -> torch.optim.Optimizer:
+    return torch.optim.Adam(params, lr, (float(betas[0]), float(betas[1])), eps)
+
+
+def _adamw(params: list[Tensor], lr: float, betas: Any, eps: float, decay: float) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(params, lr, (float(betas[0]), float(betas[1])), eps, weight_decay=decay)
+
+
+def clipped(make: Callable[..., Any]) -> Call:
+    """Descent with a bounded gradient, (most, lr, params, batch)."""
+    return Call(
+        lambda g: (0.1, 0.1, *task(g)), lambda most, lr, *a: trained(make(most, lr), *a), _clipped, power=0.5, spreads=True
+    )
+
+
+def _clipped(most: float, lr: float, params: Any, batch: Any) -> list[Any]:
+    def bounded(leaves: list[Tensor]) -> torch.optim.Optimizer:
+        optimizer = torch.optim.SGD(leaves, lr)
+
+        def clip(*_: Any) -> None:
+            torch.nn.utils.clip_grad_norm_(leaves, most)
+
+        optimizer.register_step_pre_hook(clip)
+        return optimizer
+
+    return by_torch(bounded, params, batch)
+
+
+def _scanned(params: Any, batches: Any) -> Any:
+    scan = SCAN(params, None, batches)
+    return scan.params, scan.values
+
+
+def _scanned_truth(params: Any, batches: Any) -> Any:
+    w, values = plain(params), []
+    for k in range(len(batches[0])):
+        value, grads = differentiated(smooth, w, rows_of(plain(batches), torch.tensor(k)))
+        w = of_leaves(w, [leaf - 0.1 * grad for leaf, grad in zip(leaves(w), leaves(grads), strict=True)])
+        values.append(value)
+    return w, torch.stack(values)
+
+
+def scheduled(make: Callable[..., Any], given: tuple[Any, ...], formula: Callable[..., float]) -> Call:
+    """A schedule, looked at for some steps."""
+    return Call(
+        lambda g: given,
+        lambda *a: [float(make(*a)(k)) for k in range(6)],
+        lambda *a: [float(formula(k, *a)) for k in range(6)],
+    )
+
+
+def _waved(k: int, lr: float, steps: int, least: float) -> float:
+    return least + (lr - least) * (1 + math.cos(math.pi * min(k, steps) / steps)) / 2
+
+
+def _pieces(k: int, lr: float, values: Any) -> float:
+    return max(((start, value) for start, value in values.items() if start <= k), default=(0, lr))[1]
+
+
+SCAN = fn.compiled_scan(fn.func_grad(fn.Objective(smooth)), fn.sgd(0.1))
+COMPILED = fn.compiled(fn.sgd(0.1))
+COMPILED_OF = fn.func_grad(fn.Objective(smooth))
+SGD: Any = torch.optim.SGD
+
+ROWS = {
+    "sgd": optimizer(fn.sgd, (0.1,), SGD),
+    "momentum": optimizer(fn.momentum, (0.1, 0.9), lambda leaves, lr, beta: SGD(leaves, lr, momentum=beta)),
+    "rmsprop": optimizer(fn.rmsprop, (0.1, 0.9, 1e-8), torch.optim.RMSprop, power=0.5),
+    "adam": optimizer(fn.adam, (0.1, (0.9, 0.99), 1e-8), _adam, power=0.5),
+    "adamw": optimizer(fn.adamw, (0.1, (0.9, 0.99), 1e-8, 0.01), _adamw, power=0.5),
+    "clip_by_norm": clipped(lambda most, lr: fn.chain(fn.clip_by_norm(most), fn.sgd(lr))),
+    "chain": Call(
+        lambda g: (fn.clip_by_norm(0.1), fn.sgd(0.1), *task(g)),
+        lambda first, last, *a: trained(fn.chain(first, last), *a),
+        lambda first, last, *a: _clipped(0.1, 0.1, *a),
+        power=0.5,
+        spreads=True,
+        trusts=True,
+    ),
+    "nesterov": Call(lambda g: (0.1, 0.9, *task(g)), lambda lr, beta, *a: trained(fn.nesterov(lr, beta), *a), _nesterov),
+    "line_search": _searched(fn.line_search, (1.0, 0.5, 1e-4, 20)),
+    "exact_line_search": _searched(fn.exact_line_search, (1.0, 1e-6, 100)),
+    "bfgs": _searched(fn.bfgs, (1.0, 1e-4, 0.9, 20)),
+    "descend": Call(
+        lambda g: (_by_hand(0.1), *task(g)),
+        lambda t, *a: trained(fn.descend(t), *a),
+        lambda t, *a: _descent(*a),
+        trusts=True,
+    ),
+    "Transformation": Call(
+        lambda g: (*_by_hand(0.1), *task(g)),
+        lambda init, update, *a: trained(fn.Transformation(init, update), *a),
+        lambda init, update, *a: _descent(*a),
+        trusts=True,
+    ),
+    "Optimizer": Call(
+        lambda g: (lambda params: (), _own_step, *task(g)),
+        lambda init, step, *a: trained(fn.Optimizer(init, step), *a),
+        lambda init, step, *a: _descent(*a),
+        trusts=True,
+    ),
+    "Step": Call(
+        lambda g: (lambda at, params, state: fn.Step(params, state, at.value(params)), *task(g)),
+        lambda step, *a: trained(fn.Optimizer(lambda params: (), step), *a),
+        lambda step, params, batch: [(differentiated(smooth, params, batch)[0], plain(params))] * STEPS,
+    ),
+    "train": Call(
+        lambda g: (by_gradient, fn.sgd(0.1), *task(g)),
+        lambda rule, optimizer, params, batch: [
+            (step.value, step.params) for step in fn.train(rule, optimizer, params, [batch] * STEPS)
+        ],
+        lambda rule, optimizer, *a: _descent(*a),
+        trusts=True,
+    ),
+    "train, of a state": Call(
+        lambda g: (*task(g), {"w": torch.zeros(4, 3, dtype=torch.float64), "b": torch.zeros(3, dtype=torch.float64)}),
+        lambda params, batch, state: [
+            (step.value, step.params)
+            for step in fn.train(
+                fn.func_grad(fn.Objective(smooth)), fn.momentum(0.1, 0.0), params, [batch] * STEPS, state=state
+            )
+        ],
+        lambda params, batch, state: _descent(params, batch),
+        spreads=True,
+    ),
+    "fit": Call(lambda g: (smooth, 0.1, *task(g), 2, 2, g, total), _fit, _fit_truth),
+    "Fit": Call(lambda g: (smooth, 0.1, *task(g), 1, 5, g, None), _fit, _fit_truth),
+    "minibatches": Call(
+        lambda g: (task(g)[1], 2, g), lambda data, size, g: list(fn.minibatches(data, size, generator=g)), _batches
+    ),
+    "cosine": scheduled(fn.cosine, (0.1, 4, 0.01), _waved),
+    "piecewise": scheduled(fn.piecewise, (0.1, {2: 0.05, 4: 0.01}), _pieces),
+    "warmup": scheduled(fn.warmup, (0.1, 3), lambda k, lr, steps: min(1, (k + 1) / (steps + 1)) * lr),
+    "sgd, scheduled": Call(lambda g: (lambda k: 0.1, *task(g)), lambda lr, *a: trained(fn.sgd(lr), *a), _by_schedule),
+    "compiled": Call(
+        task,
+        lambda *a: [(s.value, s.params) for s in fn.train(COMPILED_OF, COMPILED, a[0], [a[1]] * STEPS)],
+        _descent,
+        rare=15,
+    ),
+    "compiled_scan": Call(
+        lambda g: (task(g)[0], fn.tree.map(lambda leaf: torch.stack([leaf, leaf]), task(g)[1])),
+        _scanned,
+        _scanned_truth,
+        rare=15,
+    ),
+    "Scan": Call(
+        lambda g: (task(g)[0], fn.tree.map(lambda leaf: torch.stack([leaf, leaf]), task(g)[1])),
+        _scanned,
+        _scanned_truth,
+        rare=15,
+    ),
+}
+
+
+def by_gradient(params: Any, batch: Any) -> Any:
+    """A rule of the user's own."""
+    return fn.func_grad(fn.Objective(smooth))(params, batch)
