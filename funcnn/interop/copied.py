@@ -23,6 +23,7 @@ OWN = frozenset(vars(torch.nn.Module()))  # the attributes that every module has
 class Copied:
     """The copy, and what it holds.
 
+    named     its parameters and buffers, by all their names
     trained   its parameters that require gradients, by the first of their names
     plain     tensors that are neither parameters nor buffers
     """
@@ -38,6 +39,8 @@ class Copied:
         for name, part in self.module.named_modules():
             _without_shortcuts(name, part)
         self.module.zero_grad(set_to_none=True)
+        self.named: dict[str, Tensor] = dict(self.module.named_parameters(remove_duplicate=False))
+        self.named |= self.module.named_buffers(remove_duplicate=False)
         self.trained = {name: leaf for name, leaf in self.module.named_parameters() if leaf.requires_grad}
         parts = dict(self.module.named_modules())
         own = {

@@ -49,8 +49,8 @@ def module(nn_module: torch.nn.Module) -> Layer:
     Parameters are a nested dict after the module's names, `{"0": {"weight": ..., "bias": ...}, ...}`. Tied ones are one
     leaf, under the first of their names; what two modules share, as parts of one model may, is theirs no longer. `init`
     draws nothing: it gives copies of what the module held when the layer was made, in its dtypes and on its devices unless
-    others are asked for. Floating buffers come in the dtype of the parameters where these are of another than the module's,
-    as by `module.to(dtype)`. Inputs of integers have no dx: it is ().
+    others are asked for. Floating constants come in the dtype of the parameters, or of the inputs if there are none, where
+    these are of another than the module's, as by `module.to(dtype)`. Inputs of integers have no dx: it is ().
 
     It claims nothing of itself, so differences and gradients per sample take the general way, torch.func.vmap. Modules of
     several inputs or outputs are wrapped in one of one tensor each.
@@ -64,15 +64,13 @@ def module(nn_module: torch.nn.Module) -> Layer:
     own = Copied(nn_module)
     title, lock = f"module({type(nn_module).__name__})", RLock()
     looked_at: list[bool] = []  # once it has run
-    named = dict(own.module.named_parameters(remove_duplicate=False)) | dict(
-        own.module.named_buffers(remove_duplicate=False)
-    )
     first = {id(leaf): name for name, leaf in own.trained.items()}
-    which = {name: first[id(leaf)] for name, leaf in named.items() if id(leaf) in first}
-    constants = {name: leaf.detach() for name, leaf in named.items() if name not in which}
+    which = {name: first[id(leaf)] for name, leaf in own.named.items() if id(leaf) in first}
+    constants = {name: leaf.detach() for name, leaf in own.named.items() if name not in which}
     start = _nested({name: leaf.detach().clone() for name, leaf in own.trained.items()})
     leaves, spec = optree.tree_flatten(start, none_is_leaf=True)
     order, dtypes = optree.tree_leaves(_nested({name: name for name in own.trained})), [leaf.dtype for leaf in leaves]
+    kinds_of_constants = {leaf.dtype for leaf in constants.values()} & FLOATING
     whole = _Whole(own.module)
 
     def init(generator: Generator, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Params:
@@ -84,7 +82,8 @@ def module(nn_module: torch.nn.Module) -> Layer:
         """What `then` makes of the outputs while the module has these parameters."""
         values = dict(zip(order, leaves, strict=True))
         kinds = {leaf.dtype for leaf in leaves or [x]} & FLOATING
-        dtype = kinds.pop() if len(kinds) == 1 and [leaf.dtype for leaf in leaves] != dtypes else None
+        moved = [leaf.dtype for leaf in leaves] != dtypes if leaves else len(kinds_of_constants) == 1
+        dtype = kinds.pop() if len(kinds) == 1 and moved else None
         where = (leaves or [x])[0].device
         fixed = {name: kernels.constant(leaf) for name, leaf in constants.items()}
         fixed = {name: leaf.to(where, dtype if leaf.is_floating_point() else None) for name, leaf in fixed.items()}

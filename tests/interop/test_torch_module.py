@@ -209,6 +209,13 @@ def test_parameters_and_buffers_come_in_the_dtype_that_is_asked_for(dtype):
     assert same_bits(layer(params, x.to(dtype)), nn_module.to(dtype)(x.to(dtype)).detach())
 
 
+def test_constants_alone_come_in_the_dtype_of_the_inputs():
+    layer = fn.serial(fn.module(nn.Linear(4, 3, dtype=torch.float32).requires_grad_(False)), fn.dense(3, 2))
+    params = layer.init(seeded(), dtype=torch.float32)
+    batch = FLAT.float(), normal(N, 2, dtype=torch.float32)
+    assert params[0] == () and fn.check(fn.explicit(fn.supervised(layer, fn.half_squared_error())), params, batch)
+
+
 def test_mixed_precision_of_the_modules_own_is_kept():
     nn_module = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)).eval()
     nn_module[0].bfloat16()
