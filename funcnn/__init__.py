@@ -11,10 +11,10 @@ from .checking.vjp import assert_vjp as assert_vjp
 from .checking.vjp import check_vjp as check_vjp
 from .checking.witnesses import WITNESSES as WITNESSES
 from .display import progress as progress
-from .epochs import Fit as Fit
 from .epochs import fit as fit
 from .epochs import minibatches as minibatches
 from .errors import InputError as InputError
+from .history import Fit as Fit
 from .history import History as History
 from .interop.torch_function import torch_function as torch_function
 from .interop.torch_module import module as module
@@ -99,6 +99,8 @@ from .report import Report as Report
 from .samples import per_sample as per_sample
 from .samples import per_sample_clip as per_sample_clip
 from .samples import per_sample_norms as per_sample_norms
+from .storage import load as load
+from .storage import save as save
 from .sums import l1 as l1
 from .sums import l2 as l2
 from .sums import regularised as regularised

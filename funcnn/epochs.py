@@ -1,24 +1,16 @@
 """What most callers do with `train`: epochs over shuffled minibatches, an evaluation after each, a history to look at."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
 from . import tree
 from .errors import InputError, check_batch, check_count, check_generator, describe
-from .history import History
+from .history import Fit, History
 from .loop import train
 from .types import Batch, Params, State
-
-
-class Fit(NamedTuple):
-    """The result of `fit`: `params` and `state` to go on from, `history` to look at."""
-
-    params: Params
-    state: State
-    history: History
 
 
 def minibatches(data: Batch, batch_size: int, *, generator: Generator) -> Iterator[Batch]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
 
-from .types import loadable
+from .types import Params, State, loadable
 
 if TYPE_CHECKING:
     from .plots import Drawing
@@ -46,3 +46,12 @@ class History(NamedTuple):
         for name, numbers in self.evaluations.items():
             frame.loc[self.epoch_ends[: len(numbers)], name] = numbers
         return frame
+
+
+@loadable
+class Fit(NamedTuple):
+    """The result of `fit`: `params` and `state` to go on from, `history` to look at."""
+
+    params: Params
+    state: State
+    history: History

@@ -21,9 +21,9 @@ MODULES = sorted(module.name for module in pkgutil.walk_packages([str(ROOT)], "f
 # Each imports of its own line and of those above. A folder stands for all that is in it.
 ORDER = [
     ["errors"],
-    ["memory"],
-    ["causes", "types", "kernels", "report", "history", "display"],
-    ["fused"],
+    ["memory", "safetensors"],
+    ["causes", "types", "kernels", "report", "display"],
+    ["history", "fused"],
     ["tree", "plots", "data"],
     ["layers"],
     ["losses"],
@@ -33,6 +33,7 @@ ORDER = [
     ["samples"],
     ["optimizers"],
     ["loop"],
+    ["storage"],
     ["epochs"],
     ["checking"],
     ["interop"],
