@@ -76,6 +76,7 @@ from .optimizers.compiling import Scan as Scan
 from .optimizers.compiling import compiled as compiled
 from .optimizers.compiling import compiled_scan as compiled_scan
 from .optimizers.descent import descend as descend
+from .optimizers.masking import masked as masked
 from .optimizers.nesterov import nesterov as nesterov
 from .optimizers.quasi_newton import bfgs as bfgs
 from .optimizers.schedules import cosine as cosine

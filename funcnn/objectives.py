@@ -10,6 +10,7 @@ from . import tree
 from .errors import (
     InputError,
     check_batch,
+    check_like,
     check_pair,
     check_params,
     check_tensor,
@@ -20,6 +21,7 @@ from .errors import (
 )
 from .layers.combine import apply, by_summands
 from .layers.factors import Summands
+from .layers.frozen import keeping, of_trained
 from .layers.pullbacks import gradient, parts, ran
 from .losses import Mean, MeanSlopes, check_labels
 from .types import Batch, ForwardRule, Inputs, Layer, Loss, LossRule, Objective, Params, Residuals, name
@@ -84,6 +86,14 @@ class Backpropagated(NamedTuple):
         value, kept = evaluated(self.loss.forward, outputs, targets)
         return value, gradient(self.layer.backward, residuals, sent(self.loss.backward, kept), False)[0]
 
+    def of_some(self, params: Params, batch: Batch, trained: list[bool]) -> tuple[Tensor, list[Tensor]]:
+        """The value, and the gradients of the trained leaves alone."""
+        inputs, targets = self.keys(batch)
+        outputs, residuals = keeping(params, trained)(self.layer.forward, params, inputs)
+        value, kept = evaluated(self.loss.forward, outputs, targets)
+        grads, _ = of_trained(self.layer.backward, residuals, self.loss.backward(kept), False)
+        return value, chosen(grads, params, trained)
+
     def by_samples(self) -> Callable[[Params, Batch], tuple[Tensor, Summands]]:
         """The values (N,) and the gradients of the samples, by one backward pass: (params, batch) -> (values, summands).
 
@@ -115,6 +125,24 @@ class Backpropagated(NamedTuple):
     def __repr__(self) -> str:
         """Both of them."""
         return f"supervised({self.layer!r}, {self.loss!r}{self.keys!r})"
+
+
+def of_some(rule: Any, params: Params, batch: Batch, trained: list[bool]) -> tuple[Tensor, list[Tensor]]:
+    """The value and the gradients of some leaves, by a rule of these where there is one, else by that of all."""
+    if hasattr(rule, "of_some"):
+        found: tuple[Tensor, list[Tensor]] = rule.of_some(params, batch, trained)
+        return found
+    value, grads = rule(params, batch)
+    return value, chosen(grads, params, trained)
+
+
+def chosen(grads: Params, params: Params, trained: list[bool]) -> list[Tensor]:
+    """The gradients of the trained leaves, from a tree like the parameters; InputError where it is none."""
+    try:
+        leaves = tree.leaves(tree.arranged(grads, params))
+    except ValueError:
+        leaves, _ = check_like("grads", grads, params)
+    return [gradient for gradient, own in zip(leaves, trained, strict=True) if own]
 
 
 def evaluated(forward: LossRule, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Residuals]:

@@ -21,7 +21,7 @@ from torch import Tensor
 from . import tree
 from .errors import InputError, called, check_like, check_number, check_pair, check_value, describe
 from .layers.factors import Rows, Summands
-from .objectives import Backpropagated, Composed
+from .objectives import Backpropagated, Composed, of_some
 from .types import Batch, GradientFn, Objective, Params, ValueFn, name
 
 Samples = Callable[[Params, Batch], tuple[Tensor, Summands]]
@@ -100,6 +100,11 @@ class SumOfGradients(NamedTuple):
             gradients.append(spec.unflatten(leaves))
         (value, penalty), (grads, others) = values, gradients
         return _added(value, self.weight, penalty), tree.add_scaled(grads, self.weight, others)
+
+    def of_some(self, params: Params, batch: Batch, trained: list[bool]) -> tuple[Tensor, list[Tensor]]:
+        """The value, and the gradients of the trained leaves alone."""
+        (value, grads), (penalty, more) = (of_some(term, params, batch, trained) for term in self.terms)
+        return _added(value, self.weight, penalty), tree.add_scaled(grads, self.weight, more)
 
     def __repr__(self) -> str:
         """Both of them."""

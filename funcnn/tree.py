@@ -93,6 +93,18 @@ def spread(place: str, prefix: Tree, tree: Tree) -> Tree:
         raise InputError(place, f"the tree {_spec(prefix)}", f"the tree of params, {_spec(tree)}, or a prefix") from None
 
 
+def parted(leaves: list[Any], which: list[bool]) -> tuple[list[Any], list[Any]]:
+    """Those of which it is so, and the others."""
+    pairs = [*zip(leaves, which, strict=True)]
+    return [leaf for leaf, own in pairs if own], [leaf for leaf, own in pairs if not own]
+
+
+def joined(some: list[Any], others: list[Any], which: list[bool]) -> list[Any]:
+    """The list that was parted."""
+    own, rest = iter(some), iter(others)
+    return [next(own if here else rest) for here in which]
+
+
 def _spec(tree: Tree) -> Any:
     return errors.flatten("tree", tree)[1]
 

@@ -13,6 +13,7 @@ section 5.3.
     columns      a forward rule that knows what moving one number does to its output
     guarded      the public door of a layer: what does not fit is refused there
     pullbacks    passes through layers, and through layers made of layers
+    frozen       a pass that leaves out what frozen parameters do not need
     windows      where a kernel stands on an image; correlations, the sums of a convolution
     scan         a cell along the tokens of a sequence, and back-propagation through time
     dense, activations, convolution, pooling, normalisation, batch_norm, embedding, attention, recurrent, dropout

@@ -35,15 +35,15 @@ class ForwardInSeries(NamedTuple):
 
     def __call__(self, params: Params, x: Tensor) -> tuple[Tensor, Residuals]:
         """(params, x) -> (y, residuals), both tuples of the layers'."""
+        return self.through(ran, params, x)
+
+    def through(self, run: Run, params: Params, x: Tensor) -> tuple[Tensor, Residuals]:
+        """The composition, x_i = f_i(x_{i-1})."""
         if self.operands is not None:
             self.operands.check(params, x)
         elif not isinstance(params, tuple) or len(params) != len(self.forwards):
             got = f"a tuple of {len(params)}" if isinstance(params, tuple) else describe(params)
             raise InputError("params", got, f"a tuple of {len(self.forwards)}, one entry per layer")
-        return self.through(ran, params, x)
-
-    def through(self, run: Run, params: Params, x: Tensor) -> tuple[Tensor, Residuals]:
-        """The composition, x_i = f_i(x_{i-1})."""
         residuals, index = [], 0
         try:
             for index, forward in enumerate(self.forwards):

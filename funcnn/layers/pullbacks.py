@@ -10,6 +10,7 @@ So one statement of its chain rule serves whatever a pass back through the netwo
 
     gradient    (dparams, dx), the sum over the batch
     parts       (summands, dx), the parameters' part before that sum, for per-sample gradients and their norms
+    inputs      ((), dx), where the parameters are frozen: see `frozen`
 
 `dx=False` leaves out the gradient of the inputs where nobody wants it: in training, that of the data.
 """
@@ -71,3 +72,13 @@ def parts(backward: Any, residuals: Residuals, dy: Tensor, dx: bool = True) -> t
         passed: tuple[Summands, Any] = backward.through(parts, residuals, dy, dx)
         return passed
     return backward.summands(residuals, dy), backward.inputs(residuals, dy) if dx else ()
+
+
+def inputs(backward: Any, residuals: Residuals, dy: Tensor, dx: bool = True) -> tuple[Tree, Any]:
+    """((), dx) of any pullback; () too where dx is not wanted."""
+    if not dx:
+        return (), ()
+    if hasattr(backward, "through"):
+        passed: tuple[Tree, Any] = backward.through(inputs, residuals, dy, dx)
+        return passed
+    return (), backward.inputs(residuals, dy) if type(backward) is ByParts else pulled(backward, residuals, dy)[1]

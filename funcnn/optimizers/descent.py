@@ -12,10 +12,12 @@ class Moving(NamedTuple):
     """An update (grads, state, params) -> (updates, state) that knows how to be added to the parameters in the same pass.
 
     move    (params, grads, state) -> (params, state)
+    step    (at, params, state) -> Step, where it knows of a gradient to ask for that costs less
     """
 
     update: Callable[..., tuple[Params, State]]
     move: Callable[[Params, Params, State], tuple[Params, State]]
+    step: Callable[[At, Params, State], Step] | None = None
 
     def __call__(self, grads: Params, state: State, params: Params | None = None) -> tuple[Params, State]:
         """The update alone."""
@@ -32,6 +34,8 @@ def descend(transformation: Any) -> Optimizer:
         InputError: no `.init` and `.update`; (in a step) updates that do not fit the parameters.
     """
     own = as_transformation(transformation)
+    if isinstance(own.update, Moving) and own.update.step is not None:
+        return Optimizer(own.init, own.update.step)
     move = moving(own)
 
     def step(at: At, params: Params, state: State) -> Step:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from .. import tree
 from ..errors import check_autocast
-from ..types import Batch, GradientFn, Objective, Params, StepFn, ValueFn
+from ..types import Batch, Objective, Params, StepFn, ValueFn
 from .analytic import OnlyAnalytic, to_complex
 from .differences import ELEMENTS_AT_ONCE, check_chunk, check_step_and_size, in_chunks
 from .doors import behind_door, provider
@@ -65,31 +65,31 @@ def complex_step(objective: Objective, step: float | None = None, chunk_size: in
         at_once = chunk_size or max(1, ELEMENTS_AT_ONCE // max(1, probe.elements))
         return in_chunks(values_at, torch.arange(len(moved), device=moved.device), at_once)
 
-    def complex_values(params: Params, batch: Batch, center: Tensor) -> list[Tensor]:
+    def complex_values(params: Params, batch: Batch, center: Tensor, trained: list[bool]) -> list[Tensor]:
         # Inference mode is left, for in it composite operations are not taken apart.
         with torch.inference_mode(False), torch.no_grad(), OnlyAnalytic():  # type: ignore[no-untyped-call]  # torch gives it no types
             points, data = tree.map(to_complex, (params, batch))
             # vmap and no loop: under vmap no tensor can leave torch for Python or NumPy, where nobody would look at it.
-            every = probes(behind_door(objective.value), points, data, center, torch.func.vmap)
-            return [values(probe) for probe in every]
+            own, _ = tree.parted(probes(behind_door(objective.value), points, data, center, torch.func.vmap), trained)
+            return [values(probe) for probe in own]
 
-    def gradient(value: ValueFn) -> GradientFn:
-        def value_and_grad(params: Params, batch: Batch) -> tuple[Tensor, Params]:
+    def gradient(value: ValueFn) -> Any:
+        def of_leaves(params: Params, batch: Batch, trained: list[bool]) -> tuple[Tensor, list[Tensor]]:
             check_autocast()
             leaves, unflatten = tree.flatten((params, batch))
-            own = tree.leaves(params)
+            own, _ = tree.parted(tree.leaves(params), trained)
 
             def on_leaves(*tensors: Tensor) -> tuple[Tensor, ...]:
                 params, batch = unflatten(list(tensors))
                 center = value(params, batch)  # in real numbers: whatever does not fit is found here
                 # Where the value is no number there is no derivative, though a continuation may have one: log(-1) is i pi.
-                slopes = [values.imag / h + 0 * center for values in complex_values(params, batch, center)]
+                slopes = [values.imag / h + 0 * center for values in complex_values(params, batch, center, trained)]
                 return center, *(x.reshape(leaf.shape).to(leaf.dtype) for x, leaf in zip(slopes, own, strict=True))
 
             center, *slopes = on_leaves_alone(on_leaves, *leaves)
-            return center, tree.flatten(params)[1](slopes)
+            return center, slopes
 
-        return value_and_grad
+        return of_leaves
 
     return provider("complex_step", objective, gradient)
 

@@ -18,7 +18,7 @@ was meant. (Press et al., *Numerical Recipes*, 3rd ed., section 5.7.)
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -27,7 +27,7 @@ from torch import Tensor
 from .. import kernels, tree
 from ..errors import InputError, check_autocast, check_count, check_number, describe
 from ..memory import check_memory
-from ..types import Batch, GradientFn, Objective, Params, StepFn, ValueFn
+from ..types import Batch, Objective, Params, StepFn, ValueFn
 from .doors import behind_door, provider
 from .structured import Probe, probes
 
@@ -77,23 +77,23 @@ def finite_difference(
     step, chunk_size = check_step_and_size(step, chunk_size)
     chosen = SCHEMES[scheme]
 
-    def gradient(value: ValueFn) -> GradientFn:
-        def value_and_grad(params: Params, batch: Batch) -> tuple[Tensor, Params]:
+    def slopes(probe: Probe) -> Tensor:
+        leaf = probe.leaf
+        if not leaf.numel():
+            return torch.zeros_like(leaf)
+        if step is not None:
+            _check_moves(step, leaf, chosen)
+        h = scaled(leaf, chosen) if step is None else torch.full_like(leaf, step).flatten()
+        return of_entries(probe, chosen, h, chunk_size=chunk_size).reshape(leaf.shape)
+
+    def gradient(value: ValueFn) -> Any:
+        def of_leaves(params: Params, batch: Batch, trained: list[bool]) -> tuple[Tensor, list[Tensor]]:
             check_autocast()
             center = value(params, batch)
-            leaves = []
-            for probe in probes(behind_door(objective.value), params, batch, center):
-                leaf = probe.leaf
-                if not leaf.numel():
-                    leaves.append(torch.zeros_like(leaf))
-                    continue
-                if step is not None:
-                    _check_moves(step, leaf, chosen)
-                h = scaled(leaf, chosen) if step is None else torch.full_like(leaf, step).flatten()
-                leaves.append(of_entries(probe, chosen, h, chunk_size=chunk_size).reshape(leaf.shape))
-            return center, tree.flatten(params)[1](leaves)
+            own, _ = tree.parted(probes(behind_door(objective.value), params, batch, center), trained)
+            return center, [slopes(probe) for probe in own]
 
-        return value_and_grad
+        return of_leaves
 
     return provider("finite_difference", objective, gradient)
 

@@ -19,6 +19,7 @@ from ..errors import (
     describe,
     versions,
 )
+from ..objectives import of_some
 from ..types import Batch, GradientFn, Objective, Params, StepFn, ValueFn, name
 
 
@@ -58,9 +59,35 @@ class Gradient(NamedTuple):
         result = unharmed(place, leaves, called, place, self.function, params, batch)
         return fitting(place, result, params)
 
+    def of_some(self, params: Params, batch: Batch, trained: list[bool]) -> tuple[Tensor, list[Tensor]]:
+        """The value and the gradients of the trained leaves, by what costs no more than these."""
+        leaves = [*check_params(params), *check_batch(batch)]
+        place = "objective.value_and_grad(params, batch)"
+        value, grads = unharmed(place, leaves, of_some, self.function, params, batch, trained)
+        own, unflatten = tree.flatten(params)
+        _, frozen = tree.parted(own, trained)
+        fitting(place, (value, unflatten(tree.joined(grads, frozen, trained))), params)
+        return value, grads
+
     def __repr__(self) -> str:
         """The provider, and what it differentiates."""
         return f"{self.provider}({name(self.value)})"
+
+
+class LeafByLeaf(NamedTuple):
+    """A gradient by a rule that takes what leaves it is wanted of: (params, batch, trained) -> (value, their gradients)."""
+
+    rule: Callable[[Params, Batch, list[bool]], tuple[Tensor, list[Tensor]]]
+
+    def __call__(self, params: Params, batch: Batch) -> tuple[Tensor, Params]:
+        """(value, grads), of all of them."""
+        leaves, unflatten = tree.flatten(params)
+        value, grads = self.rule(params, batch, [True] * len(leaves))
+        return value, unflatten(grads)
+
+    def of_some(self, params: Params, batch: Batch, trained: list[bool]) -> tuple[Tensor, list[Tensor]]:
+        """The same, of some of them."""
+        return self.rule(params, batch, trained)
 
 
 class Lifted(NamedTuple):
@@ -105,11 +132,11 @@ def unharmed(place: str, leaves: list[Any], call: Callable[..., Any], *arguments
     return result
 
 
-def provider(name: str, objective: Objective, gradient: Callable[[ValueFn], GradientFn]) -> StepFn:
-    """The StepFn of an objective and of a rule that makes a gradient of its value."""
+def provider(name: str, objective: Objective, gradient: Callable[[ValueFn], Any]) -> StepFn:
+    """The StepFn of an objective and of a rule that makes a gradient, leaf by leaf, of its value."""
     check_objective(objective)
     value = Value(objective.value)
-    return StepFn(value, Gradient(gradient(value.scalar), name, objective.value))
+    return StepFn(value, Gradient(LeafByLeaf(gradient(value.scalar)), name, objective.value))
 
 
 def check_objective(objective: Any) -> None:

@@ -1,11 +1,13 @@
 """Reverse mode, three times: by rules derived by hand, by a transform of the function, and by a tape."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from .. import tree
 from ..errors import InputError
-from ..types import Batch, GradientFn, Objective, Params, StepFn, ValueFn
+from ..types import Batch, Objective, Params, StepFn, ValueFn
 from .doors import Gradient, Value, check_objective, provider
 from .tape import on_tape
 
@@ -26,14 +28,19 @@ def explicit(objective: Objective) -> StepFn:
 def func_grad(objective: Objective) -> StepFn:
     """torch.func.grad. A parameter that the value does not depend on has gradient 0, as has one that it closes over."""
 
-    def gradient(value: ValueFn) -> GradientFn:
+    def gradient(value: ValueFn) -> Any:
         # Torch's own pytree and optree disagree on some trees (None, the order of dicts), so torch sees a plain list.
-        def value_and_grad(params: Params, batch: Batch) -> tuple[Tensor, Params]:
+        def of_leaves(params: Params, batch: Batch, trained: list[bool]) -> tuple[Tensor, list[Tensor]]:
             leaves, unflatten = tree.flatten(params)
-            grads, value_ = torch.func.grad_and_value(lambda leaves: value(unflatten(leaves), batch))(leaves)
-            return value_, unflatten(grads)
+            own, frozen = tree.parted(leaves, trained)
 
-        return value_and_grad
+            def on_own(own: list[Tensor]) -> Tensor:
+                return value(unflatten(tree.joined(own, frozen, trained)), batch)
+
+            grads, value_ = torch.func.grad_and_value(on_own)(own)
+            return value_, grads
+
+        return of_leaves
 
     return provider("func_grad", objective, gradient)
 
@@ -44,18 +51,20 @@ def autograd(objective: Objective) -> StepFn:
     Where the value does not depend on a parameter its gradient is 0, as for func_grad.
     """
 
-    def gradient(value: ValueFn) -> GradientFn:
-        def value_and_grad(params: Params, batch: Batch) -> tuple[Tensor, Params]:
+    def gradient(value: ValueFn) -> Any:
+        def of_leaves(params: Params, batch: Batch, trained: list[bool]) -> tuple[Tensor, list[Tensor]]:
             leaves, unflatten_params = tree.flatten(params)
             samples, unflatten_batch = tree.flatten(batch)
+            own, frozen = tree.parted(leaves, trained)
 
             def on_leaves(*tensors: Tensor) -> Tensor:
-                own, rest = list(tensors[: len(leaves)]), list(tensors[len(leaves) :])
-                return value(unflatten_params(own), unflatten_batch(rest))
+                own, rest = list(tensors[: sum(trained)]), list(tensors[sum(trained) :])
+                params = unflatten_params(tree.joined(own, rest[: len(frozen)], trained))
+                return value(params, unflatten_batch(rest[len(frozen) :]))
 
-            value_, *grads = on_tape(on_leaves, len(leaves), *leaves, *samples)
-            return value_, unflatten_params(grads)
+            value_, *grads = on_tape(on_leaves, len(own), *own, *frozen, *samples)
+            return value_, grads
 
-        return value_and_grad
+        return of_leaves
 
     return provider("autograd", objective, gradient)
