@@ -34,8 +34,12 @@ class Copied:
         try:
             with torch.inference_mode(False):
                 self.module = copy.deepcopy(nn_module)
-        except (RuntimeError, TypeError) as error:
+        except Exception as error:
             raise InputError(PLACE, f"what copy.deepcopy refuses ({error})", "a module that can be copied") from error
+        theirs = {leaf.data_ptr() for leaf in nn_module.parameters() if leaf.numel()}
+        for name, leaf in self.module.named_parameters():
+            if leaf.data_ptr() in theirs:
+                raise InputError(PLACE, f"a copy that shares {name!r} with it", "a module that copy.deepcopy copies whole")
         for name, part in self.module.named_modules():
             _without_shortcuts(name, part)
         self.module.zero_grad(set_to_none=True)

@@ -214,6 +214,16 @@ def test_what_is_no_function_is_refused_each_time_and_changes_nothing(name, way)
     assert same_bits((params, x), (layer.init(seeded()), X))
 
 
+class Shared(nn.Linear):
+    def __deepcopy__(self, memo):
+        return self
+
+
+class Uncopied(nn.Linear):
+    def __deepcopy__(self, memo):
+        raise KeyError("no")
+
+
 def hook_on_weight():
     module = of(lambda self, x: self.linear(x))
     module.linear.weight.register_hook(torch.zeros_like)
@@ -225,6 +235,8 @@ REFUSED = {
     "data parallel": (lambda: nn.DataParallel(nn.Linear(4, 4)), "a DataParallel", "its .module"),
     "data parallel within": (lambda: nn.Sequential(nn.DataParallel(nn.Linear(4, 4))), "'0', a DataParallel", "its .module"),
     "scripted": (lambda: torch.jit.trace(nn.Linear(4, 4), X), "a TopLevelTracedModule", "torch.jit takes no other"),
+    "what is its own copy": (lambda: nn.Sequential(Shared(4, 4)), "a copy that shares '0.weight'", "copies whole"),
+    "what is not to be copied": (lambda: Uncopied(4, 4), "what copy.deepcopy refuses ('no')", "can be copied"),
     "without numbers": (lambda: nn.Linear(4, 4, device="meta"), "'weight' on the device meta", "numbers"),
     "a hook on a gradient": (hook_on_weight, "'linear.weight' with a hook on its gradient", "without"),
 }
