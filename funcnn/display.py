@@ -88,7 +88,9 @@ def _bar(stream: Any, start: Passed) -> Iterator[Callable[[Passed], None]]:
     from rich.progress import BarColumn, Progress, TextColumn
 
     columns = BarColumn(), TextColumn("{task.description}", markup=False)
-    with Progress(*columns, console=Console(file=stream), transient=True, auto_refresh=False) as bar:
+    # What is printed meanwhile goes above the bar, but into a file where stdout is one.
+    own: Any = {"transient": True, "auto_refresh": False, "redirect_stdout": sys.stdout is not None and sys.stdout.isatty()}
+    with Progress(*columns, console=Console(file=stream), **own) as bar:
         task = bar.add_task(str(start), total=start.total)
         yield lambda now: bar.update(task, completed=now.done, description=str(now), refresh=True)
 

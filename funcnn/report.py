@@ -87,12 +87,20 @@ class Report:
         return "\n".join(lines)
 
     def plot(self) -> "Drawing":
-        """The error of every leaf beside what is allowed and, where there is one, the matrix samples x leaves."""
+        """The error of every leaf beside what is allowed and, where there is one, the matrix samples x leaves.
+
+        Of a report without leaves, as that of `audit`, those of the trials.
+
+        Raises:
+            InputError: the report has neither.
+        """
         from .plots import plot_check
 
-        found = list(self.leaves.values())
-        rows = [(finding.verdict, finding.error, finding.allowed) for finding in found]
-        drawing: Drawing = plot_check(list(self.leaves), rows, self.samples)
+        found = self.leaves or self.trials
+        if not found:
+            raise InputError("report", "neither leaves nor trials", "something to draw")
+        rows = [(finding.verdict, finding.error, finding.allowed) for finding in found.values()]
+        drawing: Drawing = plot_check(list(found), rows, self.samples)
         return drawing
 
 

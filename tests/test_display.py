@@ -148,6 +148,16 @@ def test_lines_say_how_many_have_passed_the_loss_and_the_time_left(name, monkeyp
     assert sys.stderr.getvalue().splitlines() == lines
 
 
+@pytest.mark.parametrize(("stdout", "above"), [(io.StringIO, False), (Terminal, True)])
+def test_what_is_printed_meanwhile_goes_where_stdout_goes(stdout, above, monkeypatch):
+    terminal = on_terminal(monkeypatch)
+    monkeypatch.setattr("sys.stdout", out := stdout())
+    for _ in fn.progress(range(2)):
+        print("printed")
+    assert out.getvalue().count("printed") == (0 if above else 2)
+    assert terminal.getvalue().count("printed") == (2 if above else 0)
+
+
 @pytest.mark.parametrize("stream", [Terminal, io.StringIO])
 def test_a_loop_that_ends_early_says_how_far_it_came(stream, monkeypatch):
     monkeypatch.setattr("sys.stderr", stream())

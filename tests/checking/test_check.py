@@ -203,6 +203,13 @@ def test_a_report_is_false_where_anything_in_it_is_not_right(verdict, right):
         assert bool(report) == report.ok == right
 
 
+def test_a_report_of_trials_alone_draws_these_and_one_of_nothing_says_so():
+    (axis,) = Report({}, {"sign": Finding("ok", 2.0), "NaN": Finding("wrong", math.inf)}).plot().axes
+    assert [text.get_text() for text in axis.get_yticklabels()] == ["sign", "NaN"]
+    with pytest.raises(fn.InputError, match="^report: got neither leaves nor trials"):
+        Report({}, remarks=("The layer claims nothing.",)).plot()
+
+
 def test_the_report_draws_the_leaves_and_the_samples():
     right = fn.check(fn.explicit(OBJECTIVE), PARAMS, BATCH).plot()
     assert len(right.axes) == 1 and [text.get_text() for text in right.axes[0].get_yticklabels()] == fn.tree.paths(PARAMS)
