@@ -438,7 +438,7 @@ def test_what_ends_a_program_is_no_objection(end):
 # the call: (a function without arguments, the place, what was found, what is needed)
 BAD = {
     "no test": (lambda: fn.audit(None, backward), "test", "None", "a callable that takes the rule"),
-    "a test of nothing": (lambda: fn.audit(lambda: None, backward), "test(rule)", "0 positional", "1 arguments"),
+    "a test of nothing": (lambda: fn.audit(lambda: None, backward), "test(rule)", "0 positional", "1 argument"),
     "no rule": (lambda: fn.audit(is_good, 3), "backward", "3", "a Layer, a Loss or a StepFn"),
     "a class": (lambda: fn.audit(is_good, torch.nn.ReLU), "backward", "a type", "autograd.Function itself"),
     "an apply": (lambda: fn.audit(is_good, Scaled.apply), "backward", "a method", "autograd.Function itself"),
