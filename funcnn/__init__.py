@@ -70,6 +70,7 @@ from .losses import mean_squared_error as mean_squared_error
 from .losses import softmax_cross_entropy as softmax_cross_entropy
 from .objectives import accuracy as accuracy
 from .objectives import supervised as supervised
+from .optimizers.averaging import averaged as averaged
 from .optimizers.combinations import chain as chain
 from .optimizers.combinations import clip_by_norm as clip_by_norm
 from .optimizers.compiling import Scan as Scan

@@ -191,6 +191,13 @@ def add_scaled(xs: list[Tensor], factor: float | Tensor, ys: list[Tensor]) -> li
     return list(torch._foreach_add(xs, ys, alpha=factor))
 
 
+def between(x: Tensor, y: Tensor, share: float | Tensor) -> Tensor:
+    """The point x + c (y - x); c is a tensor without axes where it changes within a compiled function."""
+    if not isinstance(share, Tensor):
+        return torch.lerp(x, y, share)
+    return add_scaled([x], share, [y - x])[0]
+
+
 def is_in_place(operation: Any) -> bool:
     """Whether an operation of torch.ops writes into what it is given."""
     return bool(operation._schema.is_mutable)

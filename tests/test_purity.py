@@ -79,6 +79,7 @@ CALLS = {
     **{name: (provider(OBJECTIVE), (PARAMS, BATCH)) for name, provider in fn.PROVIDERS.items()},
     **{f"{name} value": (provider(OBJECTIVE).value, (PARAMS, BATCH)) for name, provider in fn.PROVIDERS.items()},
     **{f"{name} per sample": (fn.per_sample(p(OBJECTIVE)), (PARAMS, BATCH)) for name, p in fn.PROVIDERS.items()},
+    "train with an average": (trained(fn.averaged(fn.adam(0.1), 0.9)), (PARAMS, BATCH)),
     "train a part": (trained(fn.masked(fn.adam(0.1), (True, (), False))), (PARAMS, BATCH)),
     "train by a chain": (
         trained(fn.chain(fn.clip_by_norm(0.1), fn.adamw(fn.warmup(fn.cosine(0.1, 3), 2)))),

@@ -14,6 +14,7 @@ The equations use w for the parameters, g for the gradient of the loss at w, and
     quasi_newton       bfgs
     hyperparameters    numbers that are functions of the step
     schedules          cosine, piecewise, warmup: such functions
+    averaging          averaged: the mean of the points gone through
     masking            masked: some parameters alone are trained
     compiling          compiled, compiled_scan: any of them, a whole step as one compiled function
 """

@@ -49,7 +49,7 @@ def scheduled(make: Constructor) -> Constructor:
 
         def at(steps: Tensor) -> Any:
             k = steps if kernels.under_transform() else int(steps)
-            numbers = {name: _at(k, name, value) if name in changing else value for name, value in given.items()}
+            numbers = {name: at_step(k, name, value) if name in changing else value for name, value in given.items()}
             try:
                 made = make(**numbers)
             except InputError as error:
@@ -91,7 +91,7 @@ def _change(given: Any) -> bool:
     return any(map(callable, optree.tree_leaves(given, is_leaf=callable, none_is_leaf=True)))
 
 
-def _at(k: Any, name: str, given: Any) -> Any:
+def at_step(k: Any, name: str, given: Any) -> Any:
     """What is given under a name, with every function of the step replaced by its number at step k."""
 
     def number(x: Any) -> Any:

@@ -73,6 +73,7 @@ OPTIMIZERS = {
         clipped(followed(AdamW, lambda it: lr_scheduler.LinearLR(it, 0.1, total_iters=9)), 0.1),
         decays=True,
     ),
+    "averaged": Row(lambda lr: fn.averaged(fn.sgd(lr), 0.9), 0.1, SGD),
     "masked, nothing frozen": Row(lambda lr: fn.masked(fn.adam(lr), True), 0.01, Adam),
     "sgd, cosine": Row(
         lambda lr: fn.sgd(fn.cosine(lr, 150)), 0.1, followed(SGD, lambda it: lr_scheduler.CosineAnnealingLR(it, 150))
