@@ -57,6 +57,21 @@ def test_what_does_not_fit_is_refused_with_the_figure_before_it_starts(name, mon
     assert says(caught.value, place, found, "at most the 0.1 MB of memory that are free")
 
 
+@pytest.mark.parametrize("provider", [fn.finite_difference, fn.complex_step])
+def test_no_leaf_is_moved_before_all_are_known_to_fit(provider, monkeypatch):
+    evaluations = []
+
+    def value(params, batch):
+        evaluations.append(params)
+        return params["a"].sum() + params["w"].sum()
+
+    monkeypatch.setattr(memory, "SMALL", 0)
+    monkeypatch.setattr(memory, "free_memory", lambda device: 100_000)
+    with pytest.raises(fn.InputError, match="^chunk_size"):
+        provider(fn.Objective(value), chunk_size=400)({"a": normal(2), "w": normal(3000)}, normal(1))
+    assert len(evaluations) == 1
+
+
 @pytest.mark.parametrize("name", CALLS)
 def test_the_figure_is_what_is_really_taken(name, monkeypatch):
     call, asked = CALLS[name][0], []

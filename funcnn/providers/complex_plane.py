@@ -25,7 +25,7 @@ from .. import tree
 from ..errors import check_autocast
 from ..types import Batch, Objective, Params, StepFn, ValueFn
 from .analytic import OnlyAnalytic, to_complex
-from .differences import ELEMENTS_AT_ONCE, check_chunk, check_step_and_size, in_chunks
+from .differences import ELEMENTS_AT_ONCE, check_chunks, check_step_and_size, in_chunks
 from .doors import behind_door, provider
 from .structured import Probe, probes
 
@@ -61,7 +61,6 @@ def complex_step(objective: Objective, step: float | None = None, chunk_size: in
 
         if not len(moved):
             return moved
-        check_chunk(probe, chunk_size)
         at_once = chunk_size or max(1, ELEMENTS_AT_ONCE // max(1, probe.elements))
         return in_chunks(values_at, torch.arange(len(moved), device=moved.device), at_once)
 
@@ -71,6 +70,7 @@ def complex_step(objective: Objective, step: float | None = None, chunk_size: in
             points, data = tree.map(to_complex, (params, batch))
             # vmap and no loop: under vmap no tensor can leave torch for Python or NumPy, where nobody would look at it.
             own, _ = tree.parted(probes(behind_door(objective.value), points, data, center, torch.func.vmap), trained)
+            check_chunks(own, chunk_size)
             return [values(probe) for probe in own]
 
     def gradient(value: ValueFn) -> Any:

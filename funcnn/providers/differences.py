@@ -91,6 +91,7 @@ def finite_difference(
             check_autocast()
             center = value(params, batch)
             own, _ = tree.parted(probes(behind_door(objective.value), params, batch, center), trained)
+            check_chunks(own, chunk_size, len(chosen.offsets))
             return center, [slopes(probe) for probe in own]
 
         return of_leaves
@@ -151,7 +152,6 @@ def of_entries(
     `h` has a step for every entry of the leaf; `chunk_size`, or else `elements_at_once`, bounds what is evaluated together.
     """
     w, points = probe.leaf.flatten(), len(scheme.offsets)
-    check_chunk(probe, chunk_size, points)
     entries = torch.arange(len(w), device=w.device) if index is None else index
 
     def slopes(chunk: Tensor) -> Tensor:
@@ -183,9 +183,11 @@ def check_step_and_size(step: float | None, chunk_size: int | None) -> tuple[flo
     )
 
 
-def check_chunk(probe: Probe, chunk_size: int | None, points: int = 1) -> None:
-    """Raises InputError unless a chunk that was asked for fits into memory; what None chooses is small."""
-    if chunk_size is not None:
+def check_chunks(every: list[Probe], chunk_size: int | None, points: int = 1) -> None:
+    """Raises InputError unless every chunk that was asked for fits into memory; what None chooses is small."""
+    if chunk_size is None:
+        return
+    for probe in every:
         together = min(chunk_size, probe.leaf.numel()) * points
         size = together * max(probe.elements, probe.copied) * probe.leaf.itemsize
         check_memory("chunk_size", f"{together} evaluations at once", size, probe.leaf.device)
