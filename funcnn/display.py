@@ -1,11 +1,13 @@
 """How far a loop is, shown while it runs: the one place in the library that looks at a clock."""
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from io import TextIOWrapper
 from operator import length_hint
+from stat import S_ISREG
 from time import monotonic
 from typing import Any, NamedTuple, TypeVar
 
@@ -43,9 +45,9 @@ def progress(iterable: Iterable[T], total: int | None = None) -> Iterator[T]:
     """The same items; on stderr: how many have passed, the loss where they are those of `train`, and the time left.
 
     For whatever takes long: `progress(train(...), total=1000)`, `fit(..., epochs=progress(range(30)))`. A terminal shows a
-    bar that vanishes at the end; a notebook a line after 1, 2, 4, ... seconds, then every minute, and one at the end; a file
-    or a pipe nothing. `total` is how many there will be; None asks the iterable. Of two, one inside the other, the outer is
-    shown.
+    bar that vanishes at the end; a notebook or a pipe a line after 1, 2, 4, ... seconds, then every minute, and one at the
+    end; a file nothing. Of two, one inside the other, a terminal shows the outer. `total` is how many there will be; None
+    asks the iterable.
 
     Raises:
         InputError: it is no iterable, or total is no positive integer.
@@ -59,7 +61,7 @@ def progress(iterable: Iterable[T], total: int | None = None) -> Iterator[T]:
 def _shown(iterable: Iterable[T], total: int | None) -> Iterator[T]:
     stream = sys.stderr
     terminal = stream is not None and stream.isatty()
-    if stream is None or hasattr(stream, "rich_proxied_file") or (isinstance(stream, TextIOWrapper) and not terminal):
+    if stream is None or hasattr(stream, "rich_proxied_file") or _in_file(stream):
         yield from iterable
         return
     start, now = monotonic(), Passed(0, total, None, 0.0)
@@ -75,6 +77,14 @@ def _shown(iterable: Iterable[T], total: int | None) -> Iterator[T]:
         finally:
             if now is not drawn:
                 draw(now)
+
+
+def _in_file(stream: Any) -> bool:
+    """Whether what is written stays in a file. What a notebook puts there may know of one too, and shows it all the same."""
+    try:
+        return isinstance(stream, TextIOWrapper) and S_ISREG(os.fstat(stream.fileno()).st_mode)
+    except OSError:
+        return False
 
 
 def _next(seconds: float, terminal: bool) -> float:

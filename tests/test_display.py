@@ -1,4 +1,6 @@
+import contextlib
 import io
+import os
 import sys
 from enum import Enum
 from typing import NamedTuple
@@ -42,15 +44,10 @@ def test_fit_shows_nothing_not_even_on_a_terminal(monkeypatch, capfd):
     assert terminal.getvalue() == "" and capfd.readouterr().out == ""
 
 
-def a_file():
-    return io.TextIOWrapper(io.BytesIO())
-
-
 # name: (what stands for stderr, whether something is shown)
 STREAMS = {
     "a terminal": (Terminal, True),
     "what a notebook puts there": (io.StringIO, True),
-    "a file": (a_file, False),
     "no stderr at all": (lambda: None, False),
     "a bar that is being drawn": (lambda: FileProxy(Console(), Terminal()), False),
 }
@@ -59,7 +56,7 @@ STREAMS = {
 def written(stream):
     if isinstance(stream, FileProxy):
         stream = stream.rich_proxied_file
-    return stream.buffer.getvalue() if isinstance(stream, io.TextIOWrapper) else stream.getvalue() if stream else ""
+    return stream.getvalue() if stream is not None else ""
 
 
 @pytest.mark.parametrize("name", STREAMS)
@@ -71,9 +68,15 @@ def test_progress_is_shown_where_somebody_looks(name, monkeypatch, capfd):
     assert bool(written(stream)) == shown and capfd.readouterr() == ("", "")
 
 
-def test_in_a_pipe_progress_is_silent(capfd):
-    assert list(fn.progress(range(3))) == [0, 1, 2]
-    assert capfd.readouterr() == ("", "")
+def test_a_file_is_left_alone_and_a_pipe_gets_lines(tmp_path):
+    source, sink = os.pipe()
+    with open(source) as pipe, (tmp_path / "file").open("w+") as file:
+        for stream in (file, open(sink, "w")):
+            with contextlib.redirect_stderr(stream):
+                assert list(fn.progress(range(3))) == [0, 1, 2]
+            stream.flush()
+        stream.close()
+        assert pipe.read() == "3 of 3, 0:00:00 left\n" and file.seek(0, os.SEEK_END) == 0
 
 
 class Clock:
