@@ -172,44 +172,45 @@ def flatten(place: str, tree: Any) -> tuple[list[Any], Any]:
 class Flattening:
     """The leaves of a tree and its structure, as optree gives them.
 
-    Most trees are like one of the last two, and with its structure at hand the leaves are found in a third of the time.
-    Then optree takes a dict of any type and order for one of the same keys, and what the tree has below a leaf for a leaf;
-    so it is looked at that the dicts are the same and all leaves tensors, and else the tree is flattened anew.
+    Most trees are like one of the last two, and with its structure at hand the leaves are found sooner. Then optree takes a
+    dict of any type and order for one of the same keys, and what the tree has below a leaf for a leaf; and where it finds
+    something else, its error prints all tensors of that. So it is looked at first that the containers are the same, and
+    then that all leaves are tensors; else the tree is flattened anew.
     """
 
     def __init__(self, place: str) -> None:
         """There was none yet; `place` is what messages call the tree."""
         self.place = place
-        self.known: list[tuple[Any, list[tuple[Callable[[Any], Any], list[Any]]]]] = []  # a structure, and its dicts
+        self.known: list[tuple[Any, list[tuple[Callable[[Any], Any], type, Any]]]] = []  # a structure, and its containers
 
     def __call__(self, tree: Any) -> tuple[list[Any], Any]:
         """(leaves, structure)."""
-        for spec, dicts in self.known:
+        for spec, containers in self.known:
             try:
-                leaves: list[Any] = spec.flatten_up_to(tree)
-                if TENSORS.issuperset(map(type, leaves)) and all(_kind(find(tree)) == kind for find, kind in dicts):
-                    return leaves, spec
-            except OTHER:
+                if all(type(found := find(tree)) is kind and _inside(found) == inside for find, kind, inside in containers):
+                    leaves: list[Any] = spec.flatten_up_to(tree)
+                    if TENSORS.issuperset(map(type, leaves)):
+                        return leaves, spec
+            except (*OTHER, LookupError, TypeError):
                 pass
         leaves, spec = flatten(self.place, tree)
-        finders = [_getter(path) for path in _dicts(spec, ())]
-        # The one with more leaves comes first: optree's error, where it finds a tensor in place of (), prints the tensor.
-        known = [(spec, [(find, _kind(find(tree))) for find in finders]), *self.known[:1]]
-        self.known = sorted(known, key=lambda one: -one[0].num_leaves)
+        finders = [_getter(path) for path in _containers(spec, ())]
+        containers = [(find, type(find(tree)), _inside(find(tree))) for find in finders]
+        self.known = [(spec, containers), *self.known[:1]]
         return leaves, spec
 
 
-def _kind(node: dict[Any, Any]) -> list[Any]:
-    """The type of a dict, and its keys in their order."""
-    return [type(node), *node]
+def _inside(container: Any) -> Any:
+    """The keys of a dict in their order, and how much anything else holds."""
+    return [*container] if isinstance(container, dict) else len(container)
 
 
-def _dicts(spec: Any, path: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
-    """The paths of the dicts of a tree."""
-    if spec.type is not None and issubclass(spec.type, dict):
+def _containers(spec: Any, path: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+    """The paths of the containers of a tree, the outer before the inner."""
+    if not spec.is_leaf():
         yield path
     for entry, child in zip(spec.entries(), spec.children(), strict=True):
-        yield from _dicts(child, (*path, entry))
+        yield from _containers(child, (*path, entry))
 
 
 def _getter(path: tuple[Any, ...]) -> Callable[[Any], Any]:

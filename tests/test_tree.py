@@ -1,6 +1,8 @@
 from collections import OrderedDict, defaultdict
+from itertools import permutations
 from typing import NamedTuple
 
+import optree
 import pytest
 import torch
 from helpers import normal, same_bits
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 import funcnn as fn
 from funcnn import tree
+from funcnn.errors import Flattening
 
 
 class Pair(NamedTuple):
@@ -149,3 +152,26 @@ def test_a_prefix_is_spread_over_what_stands_beneath():
     for other in ({"a": 1}, {"a": (1,), "b": 2, "c": ()}, {"a": 1, "b": {"y": 2}, "c": ()}):
         with pytest.raises(fn.InputError, match="(?s)^mask: got the tree .*, needs the tree of params, .*or a prefix"):
             tree.spread("mask", other, full)
+
+
+ONE = normal(2)
+TREES = {
+    "layers": ({"w": ONE, "b": ONE}, (), {"w": ONE, "b": ONE}),
+    "other layers": ((), {"w": ONE, "b": ONE}, {"w": ONE, "b": ONE}),
+    "a module": {"0": {"weight": ONE, "bias": ONE}, "1": {"weight": ONE, "bias": ONE}},
+    "a part": ((), (), {"w": ONE, "b": ONE}),
+    "a pair": (ONE, ONE),
+    "a dict": {"w": ONE, "b": ONE},
+    "a tensor": ONE,
+}
+
+
+@pytest.mark.parametrize(("one", "other"), list(permutations(TREES, 2)))
+def test_trees_in_turn_are_told_apart_and_not_printed(one, other, monkeypatch):
+    # Where optree finds another tree than it expects, its error would print all tensors of that one, at every step.
+    flattened = Flattening("params")
+    monkeypatch.setattr(torch.Tensor, "__repr__", lambda *_, **__: pytest.fail("printed"))
+    for name in (one, other, one, other, one):
+        leaves, spec = flattened(TREES[name])
+        assert all(leaf is ONE for leaf in leaves)
+        assert spec == optree.tree_structure(TREES[name], none_is_leaf=True)
