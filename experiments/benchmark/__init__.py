@@ -21,7 +21,7 @@ SECTIONS = ("step", "networks", "differences", "samples", "overheads", "growth")
 class Benchmark(Options):
     """Measures funcnn against classic PyTorch, torch.func, JAX, Opacus, BackPACK and more, in float32 whatever --dtype."""
 
-    sections: tuple[Literal["step", "networks", "differences", "samples", "overheads", "growth"], ...] = ("step", "samples")
+    sections: tuple[Literal["step", "networks", "differences", "samples", "overheads", "growth"], ...] = ("step",)
     """What to measure."""
     threads: tuple[int, ...] = (1,)
     """Numbers of threads; each is measured in a process of its own."""

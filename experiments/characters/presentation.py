@@ -68,9 +68,11 @@ def draw_maps(maps: Tensor, text: str) -> tuple[Any, str]:
     for index, (axis, weights) in enumerate(zip(axes, maps.flatten(0, 1).cpu().numpy(), strict=True)):
         cells = axis.imshow(weights, vmin=0, vmax=1, cmap="Blues")
         axis.grid(False)
-        axis.set_title(f"layer {index // heads + 1}, head {index % heads + 1}", fontsize="medium")
-        axis.set_xticks(range(length), letters, fontsize=6.5)
-        axis.set_yticks(range(length), letters, fontsize=6.5)
+        row, column = divmod(index, heads)
+        axis.set_title(f"layer {row + 1}, head {column + 1}", fontsize="medium")
+        # All panels read the same letters, which are named along the edges alone.
+        axis.set_xticks(range(length), letters if row == depth - 1 else [""] * length, fontsize=7.5)
+        axis.set_yticks(range(length), letters if column == 0 else [""] * length, fontsize=7.5)
         axis.tick_params(length=0, pad=1.5)
     drawing.colorbar(cells, ax=axes, label="weight", fraction=0.02, pad=0.01)
     return drawing, "What each character (rows) reads from itself and those before it (columns), head by head; ␣ is a space."

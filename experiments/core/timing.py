@@ -38,8 +38,8 @@ def interleaved(
         function()
         took[name] = max(seconds(function, 1), 1e-9)
         repeats[name] = max(1, round(slice_seconds / took[name]))
-    # What takes long is timed less often: about ten seconds in all, three rounds at least.
-    rounds = max(3, min(rounds, round(10 / sum(repeats[name] * took[name] for name in sides))))
+    # What takes long is timed less often: about four seconds in all, three rounds at least.
+    rounds = max(3, min(rounds, round(4 / sum(repeats[name] * took[name] for name in sides))))
     times: dict[str, list[float]] = {name: [] for name in sides}
     names = list(sides)
     for turn in range(rounds):

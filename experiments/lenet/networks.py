@@ -97,7 +97,7 @@ class Contest(NamedTuple):
 
     def measure(self, params: Any) -> dict[str, float]:
         """The loss on the training part, and the share of each part that is read wrongly."""
-        errors = [(self.wrong(params, part) >= 0).double().mean().item() for part in self.data]
+        errors = [(self.wrong(params, part) >= 0).double().mean().item() for part in (self.data.train, self.data.test)]
         pieces = zip(*(leaf.split(PIECE) for leaf in self.data.train), strict=True)
         losses = [len(piece[0]) * self.objective.value(params, piece).item() for piece in pieces]
         return {"loss": sum(losses) / len(self.data.train[0]), "training error": errors[0], "test error": errors[1]}

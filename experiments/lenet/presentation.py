@@ -23,7 +23,8 @@ class Found(NamedTuple):
 
 def result(found: Found, options: Any) -> Result:
     """All of it."""
-    train, test = (len(part[0]) for part in found.contests[0].data)
+    data = found.contests[0].data
+    train, test = len(data.train[0]), len(data.test[0])
     source = "scikit-learn's digits, 8 x 8 and enlarged" if options.mnist is None else "digits of MNIST"
     return Result(
         "LeCun's networks of 1989 and 1998: digits read end to end",
