@@ -194,7 +194,8 @@ def test_what_is_no_batch_of_it_is_refused_by_name(name):
             assert says(caught.value, *message)
 
 
-def test_a_compiled_step_takes_a_dict():
+def test_a_compiled_step_takes_a_dict_and_a_sum():
     objective, params, batch, _ = scene("a dict to a function")
-    steps = [next(fn.train(fn.func_grad(objective), way(fn.sgd(0.1)), params, [batch])) for way in (fn.descend, fn.compiled)]
+    step_fn = fn.func_grad(fn.regularised(objective, fn.l2(0.1)))
+    steps = [next(fn.train(step_fn, way(fn.sgd(0.1)), params, [batch])) for way in (fn.descend, fn.compiled)]
     assert_close(*((step.params, step.value) for step in steps), 1e-13)

@@ -84,6 +84,7 @@ def truth(name, params=PARAMS, batch=BATCH):
     return value.detach(), unflatten(list(grads))
 
 
+@pytest.mark.usefixtures("as_users_run_it")
 @pytest.mark.parametrize(("name", "provider"), FITTING)
 def test_value_and_gradient_of_a_sum_are_the_sums_by_every_provider(name, provider):
     step_fn, expected = fn.PROVIDERS[provider](SUMS[name][0]), truth(name)
@@ -171,14 +172,6 @@ def test_penalties_are_summed_in_float32_and_sums_are_of_the_dtype_of_the_loss(d
         assert torch.isclose(penalty.value(params, batch).double(), exact, rtol=1e-5)
         value, grads = fn.explicit(fn.regularised(CLASSES, penalty))(params, batch)
         assert {value.dtype, *(leaf.dtype for leaf in fn.tree.leaves(grads))} == {dtype}
-
-
-def test_a_compiled_step_of_a_sum_is_the_eager_one():
-    step_fn = fn.explicit(SUMS["three terms"][0])
-    eager, quick = (
-        list(fn.train(step_fn, way(fn.momentum(0.1)), PARAMS, [BATCH] * 2))[-1] for way in (fn.descend, fn.compiled)
-    )
-    assert_close((quick.params, quick.value), (eager.params, eager.value), 1e-13)
 
 
 def test_a_sum_prints_its_terms_and_changes_nothing():
