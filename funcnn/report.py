@@ -106,6 +106,7 @@ class Report:
 
 def relative_error(g: Tensor, r: Tensor) -> float:
     """|g - r| / max(|g|, |r|). Two zeros agree; what is not finite is infinitely wrong."""
+    g, r = g.detach(), r.detach()
     if not (g.isfinite().all() and r.isfinite().all()):
         return math.inf
     largest = max(g.abs().max().item(), r.abs().max().item()) if g.numel() else 0.0

@@ -12,7 +12,7 @@ ROUNDING = 1e-10
 
 def samples(name):
     """(operation, its arguments and keywords) of every sample of an operator in torch's database."""
-    pytest.importorskip("expecttest")
+    pytest.importorskip("expecttest")  # which importing torch's database needs
     from torch.testing._internal.common_methods_invocations import op_db
 
     operator = next(one for one in op_db if one.name == name and not one.variant_test_name)
