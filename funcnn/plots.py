@@ -159,6 +159,8 @@ def plot_history(losses: Tensor, epoch_ends: Sequence[int], evaluations: Mapping
     axes[0].legend(frameon=False)
     for (name, numbers), color, dash in zip(evaluations.items(), COLORS * 9, DASHES * 9, strict=False):
         axes[1].plot(range(1, len(numbers) + 1), numbers, color=color, linestyle=dash, marker=".", label=name)
+    for axis in axes:
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     if evaluations:
         axes[1].set(xlabel="epoch", ylabel="evaluation")
         axes[1].legend(frameon=False)

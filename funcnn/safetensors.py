@@ -242,7 +242,7 @@ def _allocated(header: dict[str, Any], size: int) -> dict[str, Tensor]:
         count = math.prod(shape) * dtype.itemsize
         if entry["data_offsets"] != [place, place + count] or place + count > size:
             raise ValueError
-        tensors[name] = torch.empty(shape, dtype=dtype)
+        tensors[name] = torch.empty(shape, dtype=dtype, device="cpu")
         place += count
     if place != size:
         raise ValueError

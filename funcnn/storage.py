@@ -30,6 +30,7 @@ from . import tree as trees
 from .data import Dataset
 from .errors import InputError, describe, is_dense
 from .history import Fit, History
+from .optimizers.averaging import Averaged
 from .optimizers.compiling import Scan
 from .optimizers.hyperparameters import Scheduled
 from .optimizers.quasi_newton import BFGSState
@@ -39,7 +40,7 @@ from .safetensors import DTYPES, NAMES, Refused, as_bytes, read, write
 from .types import Step, Tree
 
 # The NamedTuples that a file may have in it: those that hold results. Nothing else is made by name.
-RECORDS: tuple[type, ...] = (Step, Scan, Fit, History, Dataset, AdamState, Scheduled, BFGSState, LineSearchState)
+RECORDS: tuple[type, ...] = (Step, Scan, Fit, History, Dataset, AdamState, Averaged, Scheduled, BFGSState, LineSearchState)
 DICTS: dict[str, type[dict[Any, Any]]] = {"dict": dict, "OrderedDict": OrderedDict}
 NAMELESS = ("complex128", "complex32", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu")
 AS_BYTES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in NAMELESS if hasattr(torch, name)}

@@ -1,5 +1,8 @@
 """What torch keeps for the whole thread: a default device is respected, autocast is respected or refused by name."""
 
+import ast
+from pathlib import Path
+
 import pytest
 import torch
 from helpers import classifier, labels, normal, same_bits, says, seeded
@@ -7,6 +10,8 @@ from rows import ROWS
 from test_purity import CALLS
 
 import funcnn as fn
+
+ROOT = Path(fn.__file__).parents[1]
 
 pytestmark = pytest.mark.usefixtures("as_users_run_it")
 
@@ -51,6 +56,24 @@ def test_a_default_device_changes_nothing_of_what_has_operands(name, default_dev
     before = function(*arguments)
     default_device("meta")
     assert same_bits(function(*arguments), before)
+
+
+def test_what_is_saved_is_loaded_where_it_is_said(default_device, tmp_path):
+    fn.save(tmp_path / "file", PARAMS)
+    default_device("meta")
+    assert same_bits(fn.load(tmp_path / "file"), PARAMS)
+
+
+MAKES = {"arange", "empty", "eye", "full", "linspace", "ones", "rand", "randint", "randn", "randperm", "tensor", "zeros"}
+OF_NOTHING = {"funcnn/tree.py", "funcnn/sums.py", "funcnn/optimizers/quasi_newton.py"}  # sums over trees without tensors
+
+
+@pytest.mark.parametrize("path", sorted(Path(fn.__file__).parent.rglob("*.py")), ids=lambda path: path.stem)
+def test_a_tensor_that_is_made_says_on_which_device(path):
+    for call in ast.walk(ast.parse(path.read_text())):
+        if isinstance(call, ast.Call) and ast.unparse(call.func) in {f"torch.{name}" for name in MAKES}:
+            named = {keyword.arg for keyword in call.keywords} & {"device", None}
+            assert named or path.relative_to(ROOT).as_posix() in OF_NOTHING, f"line {call.lineno}: {ast.unparse(call)}"
 
 
 @pytest.mark.parametrize("name", ROWS)

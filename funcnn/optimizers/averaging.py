@@ -44,7 +44,7 @@ def averaged(optimizer_fn: Any, beta: Hyperparameter | None = None) -> Optimizer
     share(0)
 
     def init(params: Params) -> Averaged:
-        return Averaged(tree.clone(params), torch.zeros((), dtype=torch.float64), optimizer.init(params))
+        return Averaged(tree.clone(params), torch.zeros((), dtype=torch.float64, device="cpu"), optimizer.init(params))
 
     def step(at: At, params: Params, state: Averaged) -> Step:
         params, inner, value = optimizer.step(at, params, state.state)
