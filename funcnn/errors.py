@@ -11,6 +11,7 @@ from numbers import Integral, Real
 from operator import attrgetter, getitem, itemgetter
 from typing import Any
 
+import numpy as np
 import optree
 import torch
 from torch import Tensor
@@ -121,9 +122,9 @@ def check_device(device: Any) -> None:
 
 def check_flag(place: str, x: Any) -> bool:
     """Raises InputError unless it is True or False."""
-    if not isinstance(x, bool):
+    if not isinstance(x, (bool, np.bool_)):
         raise InputError(place, describe(x), "True or False")
-    return x
+    return bool(x)
 
 
 def check_pair(place: str, result: Any, needs: str) -> None:
@@ -287,8 +288,8 @@ def versions(tensors: list[Any]) -> list[int]:
     """How often each of some tensors was written to; nothing of inference tensors, which do not count."""
     try:
         return list(map(VERSION, tensors))
-    except (RuntimeError, AttributeError):
-        return []
+    except (RuntimeError, AttributeError):  # inference tensors, or what are none
+        return [x._version for x in tensors if isinstance(x, Tensor) and not x.is_inference()]
 
 
 def called(place: str, function: Callable[..., Any], *arguments: Any) -> Any:

@@ -203,6 +203,7 @@ def accuracy(layer: Layer, params: Params, batch: Batch, inputs: Any = 0, target
     check_batch(batch)
     x, labels = Keys(inputs, targets)(batch)
     check_tensor(f"batch[{inputs!r}]", x)
+    check_tensor(f"batch[{targets!r}]", labels)
     outputs = apply(layer, params, x)
     if not is_floating(outputs) or outputs.ndim < 2 or not outputs.numel():
         raise InputError("outputs", describe(outputs), "outputs of shape (N, ..., C), and entries")

@@ -30,6 +30,7 @@ from . import tree as trees
 from .data import Dataset
 from .errors import InputError, describe, is_dense
 from .history import Fit, History
+from .memory import check_memory
 from .optimizers.averaging import Averaged
 from .optimizers.compiling import Scan
 from .optimizers.hyperparameters import Scheduled
@@ -164,6 +165,8 @@ def _plain(x: Tensor, path: str) -> tuple[Tensor, dict[str, Any]]:
     unusual: dict[str, Any] = {}
     if not x.is_contiguous() and x.permute(order).is_contiguous():
         unusual["order"] = order
+    if not x.is_contiguous():
+        check_memory(path, "its numbers, one by one,", x.numel() * x.itemsize)
     plain = x.cpu().resolve_conj().resolve_neg().contiguous()
     if x.dtype not in DTYPES:
         unusual |= {"dtype": str(x.dtype).removeprefix("torch."), "shape": list(x.shape)}

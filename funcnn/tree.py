@@ -119,6 +119,7 @@ def check_tensors(tree: Tree) -> None:
 def zeros_like(tree: Tree) -> Tree:
     """The origin of the space. Raises InputError where a leaf is no dense tensor."""
     check_tensors(tree)
+    check_memory("tree", "as many zeros", sum(leaf.numel() * leaf.itemsize for leaf in leaves(tree)))
     return map(torch.zeros_like, tree)
 
 
@@ -134,7 +135,7 @@ def add(tree: Tree, other: Tree, place: str = "other") -> Tree:
 
 def add_scaled(tree: Tree, scale: float | Tensor, other: Tree, place: str = "other") -> Tree:
     """The point x + a y. Raises InputError as `add`."""
-    if not isinstance(scale, (Real, Tensor)):
+    if not isinstance(scale, (Real, Tensor)) or (isinstance(scale, int) and abs(scale) >= 2**63):
         raise InputError("scale", describe(scale), "a number")
     xs, ys, unflatten = _aligned(tree, other, place, exactly=True)
     return unflatten(kernels.add_scaled(xs, scale, ys))

@@ -143,7 +143,8 @@ class StepFn(NamedTuple):
 
     def __call__(self, params: Params, batch: Batch) -> tuple[Tensor, Params]:
         """(params, batch) -> (value, grads)."""
-        return self.value_and_grad(params, batch)
+        result: tuple[Tensor, Params] = unharmed("step_fn.value_and_grad(params, batch)", self.value_and_grad, params, batch)
+        return result
 
     def __repr__(self) -> str:
         """The provider and what it differentiates, where the gradient says so."""

@@ -23,7 +23,7 @@ def difference(found: Any, truth: Any, power: float, spreads: bool = False, plac
 
     A tensor on meta has no numbers, and agrees in shape and dtype. Where what is not finite `spreads`, NaN agrees with all.
     """
-    if truth is ANY:
+    if truth is ANY or found is truth:
         return ""
     if isinstance(truth, Tensor):
         return _of_tensors(found, truth, power, spreads, place)

@@ -113,7 +113,10 @@ NUMBERS = {
     "a bool": Spoiler(lambda x, random: random.choice([True, False])),
     "complex": Spoiler(lambda x, random: complex(x, 1)),
     "a tensor": Spoiler(lambda x, random: torch.tensor(x)),
-    "of numpy": Spoiler(lambda x, random: np.float64(x) if isinstance(x, float) else np.int64(x), STRANGE),
+    "of numpy": Spoiler(
+        lambda x, random: np.bool_(x) if isinstance(x, bool) else np.float64(x) if isinstance(x, float) else np.int64(x),
+        STRANGE,
+    ),
     "an array": Spoiler(lambda x, random: np.array([x])),
     "in words": Spoiler(lambda x, random: str(x)),
 }

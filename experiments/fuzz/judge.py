@@ -15,7 +15,7 @@ from experiments.fuzz.hostile import Hostile
 from experiments.fuzz.snapshot import bits, world
 
 WELL = ("right", "refused", "their own")
-SECONDS = 30  # that a case may take: what is compiled takes seconds, most take milliseconds
+SECONDS = 60  # that a case may take: what is compiled takes seconds, more on a busy machine; most take milliseconds
 
 
 class Ending(NamedTuple):

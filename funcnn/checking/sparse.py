@@ -27,7 +27,7 @@ def densely(step_fn: StepFn) -> StepFn:
         return step_fn
 
     def value_and_grad(params: Params, batch: Batch) -> tuple[Tensor, Params]:
-        value, grads = step_fn.value_and_grad(params, batch)
+        value, grads = step_fn(params, batch)
         return value, tree.map(dense, grads)
 
     return StepFn(step_fn.value, value_and_grad)

@@ -11,11 +11,12 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from inspect import unwrap
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
+from ..errors import InputError, describe
 from ..report import at, relative_error, worst_index
 from .case import Case
 from .directions import guilty, passes, probed, pushed_error, screened, unseen
@@ -36,7 +37,10 @@ def settled(case: Case, excused: bool = True) -> Case:
 
 def _heard(case: Case, witnesses: Sequence[Witness]) -> Case:
     for witness in witnesses:
-        case = witness(case)
+        known: Any = witness(case)
+        if not isinstance(known, Case):
+            raise InputError("witnesses", f"one that returned {describe(known)}", "functions from a case to a case")
+        case = known
         if case.settled:
             break
     return case

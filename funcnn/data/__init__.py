@@ -118,6 +118,7 @@ def spirals(
     check_count("count", count)
     turns, noise = check_number("turns", turns), check_number("noise", noise)
     check_generator(generator)
+    check_memory("count", "that many points", 8 * 8 * int(count), generator.device)
     t = torch.rand(count, generator=generator, dtype=torch.float64, device=generator.device)
     arms = torch.arange(count, device=t.device) % 2
     radius, angle = 0.2 + 0.8 * t, math.pi * (2 * turns * t + arms)

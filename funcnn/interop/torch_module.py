@@ -133,7 +133,9 @@ def module(nn_module: torch.nn.Module) -> Layer:
         if not fit:
             check_like("params", params, start, exactly=False)
         check_tensor(f"inputs of {title}", x)
-        if any(getattr(leaf, "is_meta", False) != x.is_meta for leaf in of(params)):
+        for leaf in of(params):
+            check_tensor("params", leaf)
+        if any(leaf.is_meta != x.is_meta for leaf in of(params)):
             raise InputError(f"inputs of {title}", f"{describe(x)} on {x.device}", "the device of the parameters")
 
     def forward(params: Params, x: Tensor) -> tuple[Tensor, Residuals]:

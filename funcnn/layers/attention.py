@@ -45,7 +45,7 @@ def attention(features: int, heads: int, *, causal: bool = False) -> Layer:
             another shape than (N, T, D), or no tokens.
     """
     features, heads = check_count("features", features), check_count("heads", heads)
-    check_flag("causal", causal)
+    causal = check_flag("causal", causal)
     if features % heads:
         raise InputError("heads", heads, f"a divisor of the features, {features}")
     title = f"attention({features}, {heads}{', causal=True' if causal else ''})"
@@ -59,7 +59,7 @@ def attend(features: int, heads: int, causal: bool, title: str = "attend") -> La
 
     def split(qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         samples, tokens, _ = qkv.shape
-        q, k, v = qkv.reshape(samples, tokens, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        q, k, v = qkv.reshape(samples, tokens, 3, heads, features // heads).permute(2, 0, 3, 1, 4).unbind(0)
         return q, k, v  # each (N, heads, T, d)
 
     def scores(q: Tensor, k: Tensor) -> Tensor:

@@ -68,6 +68,8 @@ def batch_norm(features: int, eps: float = 1e-5) -> Layer:
         if len(x) < 2:
             needs = "two samples at least: it normalises over the samples of a batch, so there are no gradients per sample"
             raise InputError(f"inputs of {title}", describe(x), needs)
+        if not x.numel():
+            raise InputError(f"inputs of {title}", describe(x), "one position at least")
 
     layer = Layer(scale_and_shift(features), Forward(OverBatch(features, eps)), backward)
     return on_channels(layer, title, features, fits)

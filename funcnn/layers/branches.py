@@ -131,6 +131,7 @@ def parallel(*layers: Layer) -> Layer:
                 y, kept = run(layer.forward, own, x)
             except InputError as error:
                 raise error.inside(index) from None
+            check_tensor(f"outputs of parallel(*layers)[{index}]", y)
             if y.shape[:-1] != (outputs or [y])[0].shape[:-1]:
                 needs = f"shape {tuple(outputs[0].shape[:-1])} but for the last axis, as the first layer's"
                 raise InputError(f"outputs of parallel(*layers)[{index}]", describe(y), needs)
@@ -148,9 +149,16 @@ def parallel(*layers: Layer) -> Layer:
             pull(layer.backward, kept, part, dx)
             for layer, (kept, _), part in reversed([*zip(layers, residuals, each, strict=True)])
         ]
-        return tuple(tree for tree, _ in reversed(pairs)), sum(dx for _, dx in pairs) if dx else ()
+        return tuple(tree for tree, _ in reversed(pairs)), _sum([dx for _, dx in pairs]) if dx else ()
 
     return made_of(layers, init_each(layers), ahead, back, parallel)
+
+
+def _sum(each: list[Tensor]) -> Tensor:
+    """The dx of all branches together."""
+    for one in each[1:]:
+        check_same_shape("dx", one, each[0])
+    return torch.stack(each).sum(0) if len(each) > 2 else sum(each[1:], each[0])
 
 
 def rematerialised(layer: Layer) -> Layer:

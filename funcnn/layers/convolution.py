@@ -111,7 +111,7 @@ def _convolution(
         per_axis("padding", padding, axes, least=0),
         per_axis("dilation", dilation, axes),
     )
-    check_flag("bias", bias)
+    bias = check_flag("bias", bias)
     groups = check_count("groups", groups)
     if channels % groups or kernels % groups:
         raise InputError("groups", groups, f"a divisor of {channels} channels and {kernels} kernels")

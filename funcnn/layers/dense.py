@@ -54,7 +54,7 @@ def dense(in_features: int, out_features: int, *, bias: bool = True) -> Layer:
         InputError: a size is no positive integer; w, b or x has the wrong shape, dtype or device.
     """
     in_features, out_features = check_count("in_features", in_features), check_count("out_features", out_features)
-    check_flag("bias", bias)
+    bias = check_flag("bias", bias)
 
     def init(generator: Generator, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Params:
         uniform = uniform_within(1 / math.sqrt(in_features), generator, dtype, device)

@@ -70,6 +70,8 @@ def per_axis(place: str, size: Any, axes: int, least: int = 1) -> tuple[int, ...
     each = size if isinstance(size, Sequence) and not isinstance(size, str) else [size] * axes
     if len(each) != axes:
         raise InputError(place, size, f"{'one integer' if axes == 1 else f'one integer, or one for each of {axes} axes'}")
+    if any(isinstance(one, Integral) and int(one) >= 2**31 for one in each):
+        raise InputError(place, describe(size), "integers below 2^31")
     if least:
         return tuple(check_count(place, one) for one in each)
     for one in each:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from .. import tree
-from ..errors import InputError, check_like, check_params, describe
+from ..errors import InputError, called, check_like, check_params, describe
 from ..types import Optimizer, Params, State, Transformation
 from .descent import Moving, as_transformation, moving, updated
 from .hyperparameters import Hyperparameter, number, scheduled
@@ -32,7 +32,8 @@ def chain(*transformations: object) -> Transformation:
     *before, last = each
 
     def init(params: Params) -> State:
-        return tuple(one.init(params) for one in each)
+        places = (f"chain(*transformations)[{index}].init(params)" for index in range(len(each)))
+        return tuple(called(place, one.init, params) for place, one in zip(places, each, strict=True))
 
     def through(grads: Params, state: State, params: Params | None) -> tuple[Params, list[State]]:
         if not isinstance(state, tuple) or len(state) != len(each):

@@ -98,7 +98,10 @@ def check_state(state: State, start: State) -> None:
     if state is None:
         return
     (found, spec), (needed, needed_spec) = (flatten("state", tree_) for tree_ in (state, start))
-    shapes, needed_shapes = ([leaf.shape if is_dense(leaf) else None for leaf in leaves] for leaves in (found, needed))
+    shapes, needed_shapes = (
+        [(tuple(leaf.shape), *["meta"] * leaf.is_meta) if is_dense(leaf) else None for leaf in leaves]
+        for leaves in (found, needed)
+    )
     if spec != needed_spec or shapes != needed_shapes:
         raise InputError(
             "state", f"{spec} of {shapes}", f"that of this optimizer for these parameters, {needed_spec} of {needed_shapes}"

@@ -88,7 +88,10 @@ def _following(at: Callable[[Tensor], Any]) -> Any:
 
 def _change(given: Any) -> bool:
     """Whether a function of the step is among what is given."""
-    return any(map(callable, optree.tree_leaves(given, is_leaf=callable, none_is_leaf=True)))
+    try:
+        return any(map(callable, optree.tree_leaves(given, is_leaf=callable, none_is_leaf=True)))
+    except RecursionError:  # no tree, so that there is none; what is given will be refused
+        return False
 
 
 def at_step(k: Any, name: str, given: Any) -> Any:

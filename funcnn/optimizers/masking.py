@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from .. import tree
-from ..errors import InputError, check_params, describe
+from ..errors import InputError, check_flag, check_params, describe
 from ..objectives import of_some
 from ..types import At, Batch, Optimizer, Params, State, Step, StepFn, Transformation, Tree
 from .descent import Moving, as_transformation, lift_optimizer, moving, updated
@@ -65,8 +65,7 @@ def masked(optimizer_fn: Any, mask: Tree) -> Any:
     """
     optimizer = lift_optimizer(optimizer_fn)
     for place, leaf in zip(tree.paths(mask, "mask"), tree.leaves(mask), strict=True):
-        if not isinstance(leaf, bool):
-            raise InputError(place, describe(leaf), "True or False")
+        check_flag(place, leaf)
 
     def parted(params: Params) -> Parted:
         leaves, unflatten = tree.flatten(params)

@@ -10,12 +10,13 @@ as a compiled step gives it, as a tensor without axes.
 
 import math
 from collections.abc import Callable, Mapping
+from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..errors import InputError, check_count, check_number, describe
+from ..errors import InputError, called, check_count, check_number, describe
 from .hyperparameters import Schedule
 
 
@@ -72,7 +73,10 @@ def warmup(lr: float | Schedule, steps: int) -> Schedule:
     def rate(k: Any) -> Any:
         share, later = (k + 1) / (steps + 1), k - steps
         share, later = (share.clamp(max=1), later.clamp(min=0)) if isinstance(k, Tensor) else (min(1, share), max(0, later))
-        return share * (lr(later) if callable(lr) else lr)
+        found = called("lr(step)", lr, later) if callable(lr) else lr
+        if not isinstance(found, (Real, Tensor)) or (isinstance(found, Tensor) and found.ndim):
+            raise InputError("lr(step)", describe(found), "a number")
+        return share * found
 
     return rate
 

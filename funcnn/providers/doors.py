@@ -1,6 +1,7 @@
 """The public door of a provider: parameters, batch and result are looked at once, here."""
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -19,8 +20,11 @@ from ..errors import (
     describe,
     versions,
 )
+from ..memory import beyond_memory
 from ..objectives import of_some
 from ..types import Batch, GradientFn, Objective, Params, StepFn, ValueFn, name
+
+META = attrgetter("is_meta")
 
 
 class Value(NamedTuple):
@@ -119,17 +123,24 @@ def unharmed(place: str, leaves: list[Any], call: Callable[..., Any], *arguments
 
     Raises InputError where it does not, or torch fails at leaves on several devices.
     """
+    if len(set(map(META, leaves))) > 1:  # of which torch makes numbers, whatever there is in memory
+        raise InputError(place, _devices(leaves), f"all on one, such as {leaves[0].device}")
     before = versions(leaves)
     try:
         result = kernels.undisturbed(call, *arguments)
-    except RuntimeError:
-        devices = {str(leaf.device) for leaf in leaves}
-        if len(devices) > 1:
-            raise InputError(place, f"tensors on {' and '.join(sorted(devices))}", "all on one device") from None
+    except RuntimeError as error:
+        if refusal := beyond_memory(place, error):
+            raise refusal from None
+        if len({leaf.device for leaf in leaves}) > 1:
+            raise InputError(place, _devices(leaves), f"all on one, such as {leaves[0].device}") from None
         raise
     if versions(leaves) != before:
         raise InputError(place, WRITES, PURE)
     return result
+
+
+def _devices(leaves: list[Any]) -> str:
+    return f"tensors on {' and '.join(sorted({str(leaf.device) for leaf in leaves}))}"
 
 
 def provider(name: str, objective: Objective, gradient: Callable[[ValueFn], Any]) -> StepFn:

@@ -54,10 +54,15 @@ def _product(x: Tensor, w: Tensor) -> Any:
 
 
 def _vjp_truth(rule: Any, inputs: Any, *_: Any) -> Any:
-    fits = isinstance(rule, fn.Layer) or [(leaf.ndim, leaf.dtype) for leaf in leaves(plain(inputs))] == [
-        (2, torch.float64),
-        (1, torch.float64),
-    ]
+    fits = (
+        isinstance(rule, fn.Layer)
+        or len({leaf.shape[-1] for leaf in leaves(plain(inputs))}) == 1
+        and [(leaf.ndim, leaf.dtype) for leaf in leaves(plain(inputs))]
+        == [
+            (2, torch.float64),
+            (1, torch.float64),
+        ]
+    )
     return True if fits and _tame(inputs) else ANY
 
 

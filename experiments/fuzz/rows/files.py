@@ -1,6 +1,7 @@
 """Data: files that are whole or corrupt, drawn and divided data, beside NumPy's reading of the bytes."""
 
 import gzip
+import json
 import math
 import struct
 import tempfile
@@ -17,6 +18,7 @@ from experiments.fuzz.agreement import ANY
 from experiments.fuzz.case import Call
 from experiments.fuzz.formulas import plain
 from experiments.fuzz.rows.networks import normal
+from experiments.fuzz.rows.records import everything
 
 NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 MISSING = (FileNotFoundError,)
@@ -97,7 +99,7 @@ def _split_truth(x: Any, t: Any, generator: Generator, fraction: Any, dtype: Any
     order = torch.randperm(len(x), generator=generator)
     tests = round(fraction * len(x))
     test, train = order[:tests], order[tests:]
-    if x.abs().max() > 1e9 or x.abs().max() < 1e-9:
+    if not x.numel() or x.abs().max() > 1e9 or x.abs().max() < 1e-9:
         return ANY  # of which the naive formula knows nothing
     a, b, *moments = _standardised(x[train], x[test], dtype)
     return (a, t[train]), (b, t[test]), *moments
@@ -131,7 +133,56 @@ def _photographs() -> Any:
     return torch.stack([torch.tensor(image) for image in sklearn.datasets.load_sample_images().images])
 
 
+def kept(g: Generator) -> Any:
+    """A tree of all that can be saved."""
+    return {"w": normal(g, 3, 2), "rest": (torch.arange(3), 0.1, 7, "text", None), "more": [normal(g, 2), ()]}
+
+
+CONTENT: list[bytes] = []
+UNSAVED = frozenset({"of numpy", "of a subclass"})
+
+
+def _content() -> bytes:
+    """The bytes of one saved tree."""
+    if not CONTENT:
+        with tempfile.TemporaryDirectory() as folder:
+            fn.save(Path(folder) / "tree", kept(Generator().manual_seed(0)))
+            CONTENT.append((Path(folder) / "tree").read_bytes())
+    return CONTENT[0]
+
+
+def _saved(tree: Any) -> Any:
+    """What is loaded of a file, and the names that an eye of its own finds in its header."""
+    with tempfile.TemporaryDirectory() as folder:
+        fn.save(Path(folder) / "tree", tree)
+        content = (Path(folder) / "tree").read_bytes()
+        found = fn.load(Path(folder) / "tree")
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    return everything(found), len(header) - 2  # without the structure and the checksum
+
+
+def _saved_truth(tree: Any) -> Any:
+    leaves = everything(tree)
+    copies = [leaf.detach().clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+    return copies, sum(isinstance(leaf, Tensor) for leaf in leaves)
+
+
+def _loaded(content: Any) -> Any:
+    with tempfile.TemporaryDirectory() as folder:
+        if isinstance(content, bytes):
+            (Path(folder) / "tree").write_bytes(content)
+        return everything(fn.load(Path(folder) / "tree"))
+
+
+def _loaded_truth(content: Any) -> Any:
+    if content != _content():
+        raise TypeError("another file than was saved")
+    return everything(kept(Generator().manual_seed(0)))
+
+
 ROWS = {
+    "save": Call(lambda g: (kept(g),), _saved, _saved_truth, own=(OSError,), refused=UNSAVED),
+    "load": Call(lambda g: (_content(),), _loaded, _loaded_truth, own=(OSError,)),
     "data.read_images": Call(lambda g: (_files(g, False), "train"), _read(""), _part, own=MISSING),
     "data.read_images, zipped": Call(lambda g: (_files(g, True), "t10k"), _read(".gz"), _part, own=MISSING),
     "data.mnist": Call(lambda g: (_files(g, False), torch.float64), _mnist(""), _mnist_truth, own=MISSING),

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 import funcnn as fn
-from experiments.fuzz.agreement import ANY
+from experiments.fuzz.agreement import ANY, Untold
 from experiments.fuzz.case import Call
 from experiments.fuzz.formulas import affine, differentiable, gradients, leaves, of_leaves, plain, series, torchs
 from experiments.fuzz.rows.networks import normal, weights
@@ -51,7 +51,7 @@ def of(formula: Callable[..., Tensor]) -> Callable[..., Any]:
 def clipped(y: Tensor, t: Tensor, clip: float | None) -> Any:
     """The cross entropy and its gradient, which is clamped."""
     value = F.cross_entropy(y.reshape(-1, y.shape[-1]), t.flatten())
-    return value, lambda gradient: gradient if clip is None else gradient.clamp(-clip, clip)
+    return value, lambda gradient: gradient if clip is None else gradient.clamp(-float(clip), float(clip))
 
 
 def probabilities(y: Tensor, t: Tensor) -> Tensor:
@@ -164,6 +164,11 @@ def _seen(found: Any) -> Any:
     return _with_value((value, grads if abs(float(value)) < 100 * largest else ANY))
 
 
+def _by_step(f: Any, scheme: str, step: Any, size: Any, params: Any, batch: Any) -> Any:
+    found = differentiated(f, params, batch)
+    return _seen(found) if step is None or 1e-9 < step < 1e-4 else ANY  # else it is no derivative, as was asked for
+
+
 def provider(
     make: Callable[..., fn.StepFn], given: tuple[Any, ...] = (), power: float = 0.6, truth: Any = _with_value, **more: Any
 ) -> Call:
@@ -207,6 +212,8 @@ def penalty(make: Callable[..., fn.Objective], formula: Callable[..., Tensor]) -
     """A penalty of the parameters, (rate, params)."""
 
     def truth(rate: Any, params: Any) -> Any:
+        if len({leaf.dtype for leaf in leaves(plain(params))}) > 1:
+            raise Untold  # in whichever of the precisions
         return differentiated(
             lambda params, _: sum((formula(leaf, rate) for leaf in leaves(params)), torch.zeros(())), params, torch.ones(1)
         )
@@ -251,14 +258,20 @@ ROWS = {
     "complex_step": Call(
         lambda g: (smooth, 1e-30, 4, *task(g)),
         lambda f, step, size, *a: _both(fn.complex_step(fn.Objective(f), step, size), *a),
-        lambda f, step, size, *a: _with_value(differentiated(f, *a)) if step < 1e-8 else ANY,  # else it is no limit
+        lambda f, step, size, *a: (
+            _with_value(differentiated(f, *a)) if step is None or step < 1e-8 else ANY
+        ),  # else it is no limit
         spreads=True,
     ),
     "complex_step, as it is": provider(fn.complex_step, spreads=True),
     "finite_difference, as it is": provider(fn.finite_difference, power=0.5, truth=_seen, spreads=True),
     **{
-        f"finite_difference, {scheme}": provider(
-            fn.finite_difference, (scheme, 1e-5 if power > 0.5 else 1e-7, 4), power, _seen, spreads=True
+        f"finite_difference, {scheme}": Call(
+            lambda g, scheme=scheme, step=1e-5 if power > 0.5 else 1e-7: (smooth, scheme, step, 4, *task(g)),
+            lambda f, scheme, step, size, *a: _both(fn.finite_difference(fn.Objective(f), scheme, step, size), *a),
+            _by_step,
+            power,
+            spreads=True,
         )
         for scheme, power in DIFFERENCES.items()
     },

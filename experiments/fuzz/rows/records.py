@@ -18,7 +18,7 @@ def tree(g: Generator) -> Any:
     return {"b": normal(g, 3), "a": (normal(g, 2, 2), ()), "c": {"w": normal(g, 1)}}
 
 
-UNCHECKED = ("moved", "spread", "check_tensors")  # of trees that were looked at; and what looks at them
+UNCHECKED = ("moved", "spread", "parted", "joined", "check_tensors")  # of trees that were looked at; and what looks at them
 
 
 def two(g: Generator) -> Any:
@@ -29,6 +29,16 @@ def two(g: Generator) -> Any:
 def larger(x: Tensor, y: Tensor) -> Tensor:
     """A function of the user's."""
     return torch.maximum(x, y)
+
+
+def _product(x: Tensor, y: Tensor) -> Tensor:
+    x, y = (one if one.dtype in (torch.float32, torch.float16, torch.bfloat16) else one.double() for one in (x, y))
+    return (x * y).sum()
+
+
+def _distance(x: Tensor, y: Tensor) -> Tensor:
+    x, y = (one if one.dtype in (torch.float32, torch.float16, torch.bfloat16) else one.double() for one in (x, y))
+    return (x - y).abs().max()
 
 
 def together(function: Any, alike: bool = True) -> Any:
@@ -156,9 +166,9 @@ ROWS = {
     ),
     "tree.zeros_like": Call(lambda g: (tree(g),), fn.tree.zeros_like, together(lambda a: 0 * a.nan_to_num())),
     "tree.clone": Call(lambda g: (tree(g),), lambda x: fn.tree.leaves(fn.tree.clone(x)), everything),
-    "tree.dot": Call(two, fn.tree.dot, lambda x, y: sum(leaves(together(lambda a, b: (a * b).sum())(x, y)))),
+    "tree.dot": Call(two, fn.tree.dot, lambda x, y: sum(leaves(together(_product)(x, y)))),
     "tree.max_difference": Call(
-        two, fn.tree.max_difference, lambda x, y: torch.stack(leaves(together(lambda a, b: (a - b).abs().max())(x, y))).max()
+        two, fn.tree.max_difference, lambda x, y: torch.stack(leaves(together(_distance)(x, y))).max()
     ),
     "tree.leaves": Call(lambda g: (tree(g),), fn.tree.leaves, everything),
     "tree.flatten": Call(lambda g: (tree(g),), lambda x: fn.tree.flatten(x)[0], everything),

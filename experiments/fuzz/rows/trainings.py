@@ -2,17 +2,22 @@
 
 import math
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 
 import funcnn as fn
+from experiments.fuzz.agreement import Untold
 from experiments.fuzz.case import Call
 from experiments.fuzz.formulas import leaves, mapped, of_leaves, plain
 from experiments.fuzz.rows.objectives import differentiated, smooth, task
+from experiments.fuzz.rows.records import everything
 
 STEPS = 3
+MANY = 1000
 
 
 def trained(optimizer: Any, params: Any, batch: Any, f: Any = smooth) -> list[Any]:
@@ -36,16 +41,24 @@ def by_torch(make: Callable[[list[Tensor]], torch.optim.Optimizer], params: Any,
 
 def optimizer(make: Callable[..., Any], given: tuple[Any, ...], other: Callable[..., Any], **more: Any) -> Call:
     """An optimizer that torch has; the arguments are (*given, params, batch). Momentum gathers what rounding there is."""
-    return Call(
-        lambda g: (*given, *task(g)),
-        lambda *a: trained(make(*a[:-2]), *a[-2:]),
-        lambda *a: by_torch(lambda leaves: other(leaves, *a[:-2]), *a[-2:]),
-        **more,
-    )
+
+    def truth(*a: Any) -> Any:
+        if any(map(callable, a)):
+            raise Untold  # which may be a function of the step
+        return by_torch(lambda leaves: other(leaves, *numbers(a[:-2])), *a[-2:])
+
+    return Call(lambda g: (*given, *task(g)), lambda *a: trained(make(*a[:-2]), *a[-2:]), truth, **more)
+
+
+def numbers(given: Any) -> Any:
+    """As floats, which torch takes of any size."""
+    return tuple(map(numbers, given)) if isinstance(given, (tuple, list)) else float(given)
 
 
 def _nesterov(lr: float, beta: float, params: Any, batch: Any) -> list[Any]:
-    w = plain(params)
+    if callable(lr) or callable(beta):
+        raise Untold
+    w, lr = plain(params), float(lr)
     v, found = [torch.zeros_like(leaf) for leaf in leaves(w)], []
     for _ in range(STEPS):
         ahead = of_leaves(w, [leaf + beta * one for leaf, one in zip(leaves(w), v, strict=True)])
@@ -79,6 +92,8 @@ def rows_of(data: Any, chosen: Tensor) -> Any:
 
 
 def _batches(data: Any, size: int, generator: Generator) -> list[Any]:
+    if any(isinstance(leaf, Tensor) and leaf.is_quantized for leaf in everything(data)):
+        raise Untold  # rows of it are rows
     data = plain(data)
     counts = {len(leaf) for leaf in leaves(data)}
     if len(counts) != 1 or 0 in counts or isinstance(size, bool):
@@ -88,6 +103,8 @@ def _batches(data: Any, size: int, generator: Generator) -> list[Any]:
 
 
 def _fit(f: Any, lr: float, params: Any, data: Any, epochs: Any, size: int, generator: Generator, evaluate: Any) -> Any:
+    if isinstance(epochs, int) and epochs > MANY:
+        raise fn.InputError("epochs", epochs, "fewer, or the case takes as long as was asked for")
     fitted = fn.fit(
         fn.func_grad(fn.Objective(f)),
         fn.sgd(lr),
@@ -105,7 +122,9 @@ def _fit_truth(
     f: Any, lr: float, params: Any, data: Any, epochs: Any, size: int, generator: Generator, evaluate: Any
 ) -> Any:
     w, losses, seen = plain(params), [], []
-    for _ in range(epochs) if isinstance(epochs, int) else epochs:
+    if callable(lr):
+        raise Untold
+    for _ in range(int(epochs)) if isinstance(epochs, Integral) else epochs:
         for batch in _batches(data, size, generator):
             value, grads = differentiated(f, w, batch)
             w = of_leaves(w, [leaf - lr * grad for leaf, grad in zip(leaves(w), leaves(grads), strict=True)])
@@ -141,6 +160,33 @@ def _by_schedule(lr: Any, params: Any, batch: Any) -> Any:
 
 def _adam(params: list[Tensor], lr: float, betas: Any, eps: float) -> torch.optim.Optimizer:
     return torch.optim.Adam(params, lr, (float(betas[0]), float(betas[1])), eps)
+
+
+def _averages(optimizer: Any, params: Any, batch: Any) -> list[Any]:
+    steps = fn.train(fn.func_grad(fn.Objective(smooth)), optimizer, params, [batch] * STEPS)
+    return [step.state.average for step in steps]
+
+
+def _averages_truth(lr: Any, beta: Any, params: Any, batch: Any) -> list[Any]:
+    if callable(lr) or callable(beta):
+        raise Untold
+    found: list[list[Tensor]] = []
+    for k, (_, w) in enumerate(by_torch(lambda leaves: SGD(leaves, float(lr)), params, batch)):
+        share = 1 / (k + 1) if beta is None or k == 0 else 1 - beta
+        found.append([a + share * (b - a) for a, b in zip(found[-1] if k else leaves(w), leaves(w), strict=True)])
+    return [of_leaves(plain(params), list(average)) for average in found]
+
+
+def _masked(lr: float, mask: Any, params: Any, batch: Any) -> list[Any]:
+    chosen = mask if isinstance(mask, dict) else {"w": mask, "b": mask}
+    if set(chosen) != {"w", "b"} or not all(isinstance(one, (bool, np.bool_)) for one in chosen.values()):
+        raise TypeError("no mask")
+    trained = [chosen["b"], chosen["w"]]
+
+    def of_some(leaves: list[Tensor]) -> torch.optim.Optimizer:
+        return SGD([*(leaf for leaf, on in zip(leaves, trained, strict=True) if on), torch.zeros(1)], lr)
+
+    return by_torch(of_some, params, batch)
 
 
 def _adamw(params: list[Tensor], lr: float, betas: Any, eps: float, decay: float) -> torch.optim.Optimizer:
@@ -217,6 +263,16 @@ ROWS = {
         power=0.5,
         spreads=True,
         trusts=True,
+    ),
+    "averaged": Call(
+        lambda g: (0.1, 0.5, *task(g)),
+        lambda lr, beta, *a: _averages(fn.averaged(fn.sgd(lr), beta), *a),
+        _averages_truth,
+    ),
+    "masked": Call(
+        lambda g: (0.1, {"w": True, "b": False}, *task(g)),
+        lambda lr, mask, *a: trained(fn.masked(fn.sgd(lr), mask), *a),
+        lambda lr, mask, *a: _masked(lr, mask, *a),
     ),
     "nesterov": Call(lambda g: (0.1, 0.9, *task(g)), lambda lr, beta, *a: trained(fn.nesterov(lr, beta), *a), _nesterov),
     "line_search": _searched(fn.line_search, (1.0, 0.5, 1e-4, 20)),
