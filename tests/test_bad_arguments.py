@@ -12,6 +12,20 @@ pytestmark = pytest.mark.usefixtures("as_users_run_it")
 ENTROPY, SUM = fn.softmax_cross_entropy(), fn.Objective(lambda w, x: w.sum())
 
 
+BATCH = torch.ones(3)
+ENDLESS = [torch.ones(2)]
+ENDLESS.append(ENDLESS)
+
+
+def no_params(generator, **where):
+    return ()
+
+
+def writing(at, params, state):
+    params.add_(1)
+    return fn.Step(params, state, at.value(params))
+
+
 def loss_of(loss, outputs, targets):
     return lambda: loss.forward(outputs, targets)
 
@@ -89,6 +103,53 @@ CALLS = {
         "objective.value_and_grad",
         "None",
         "hand-derived",
+    ),
+    "a tree that holds itself": (lambda: fn.tree.leaves(ENDLESS), "tree", "a tree that holds itself", "a tree of tensors"),
+    "parameters that hold themselves": (lambda: fn.func_grad(SUM)(ENDLESS, BATCH), "params", "holds itself", "a tree"),
+    "an objective that writes": (
+        lambda: fn.func_grad(fn.Objective(lambda w, x: w.mul_(2).sum())).value(torch.ones(2), BATCH),
+        "objective.value(params, batch)",
+        "a function that writes to its arguments",
+        "leaves them as they are",
+    ),
+    "a step that writes": (
+        lambda: next(fn.train(fn.func_grad(SUM), fn.Optimizer(lambda w: (), writing), torch.ones(2), [BATCH])),
+        "optimizer_fn.step(at, params, state)",
+        "a function that writes to its arguments",
+        "leaves them as they are",
+    ),
+    "a layer that writes": (
+        lambda: fn.Layer(no_params, lambda w, x: (x.mul_(2), x), lambda x, dy: ((), dy))((), torch.ones(2, 3)),
+        "layer.forward(params, x)",
+        "a function that writes to its arguments",
+        "leaves them as they are",
+    ),
+    "data on two devices": (
+        lambda: fn.minibatches((torch.ones(3, device="meta"), torch.ones(3)), 2, generator=seeded()),
+        "data",
+        "tensors on cpu and meta",
+        "all on one device",
+    ),
+    "weights of one row for five": (
+        lambda: fn.Rows(torch.ones(1, 4)).weighted(torch.ones(5)),
+        "weights",
+        "(5,)",
+        "(1,)",
+    ),
+    "operands beyond memory": (
+        lambda: fn.tree.ravel(torch.ones(1).expand(2**50)),
+        "tree",
+        "a vector of its entries",
+        "memory that are free",
+    ),
+    "a device that there is not": (lambda: fn.dense(3, 2).init(seeded(), device="here"), "device", "'here'", "torch.device"),
+    "a verdict that there is not": (lambda: fn.Finding("good", 0.0), "verdict", "'good'", "one of ok"),
+    "a flag that is none": (lambda: fn.attention(4, 2, causal="yes"), "causal", "'yes'", "True or False"),
+    "a hypothesis that is none": (
+        lambda: fn.check(fn.func_grad(SUM), torch.ones(2), hypotheses=(3,)),
+        "hypotheses",
+        "a tuple",
+        "functions of the evidence",
     ),
     "a nested network": (
         lambda: fn.apply(fn.autoencoder([4, 2]), ((fn.dense(4, 2).init(seeded()),), ({"w": normal(9, 9)},)), normal(5, 4)),

@@ -289,3 +289,11 @@ def test_what_is_no_optimizer_and_what_is_no_point_are_refused():
         fn.compiled(3)
     with pytest.raises(fn.InputError, match="^at: got a function, needs At"):
         fn.compiled(SGD).step(lambda params: STEP_FN(params, BATCH), PARAMS, ())
+
+
+def test_a_sign_that_a_tensor_keeps_as_a_bit_counts():
+    w = torch.complex(torch.zeros(2), -torch.ones(2)).conj().imag
+    assert w.is_neg()
+    step_fn, batch = fn.func_grad(fn.Objective(lambda w, x: (w**3 * x).sum())), torch.ones(1)
+    ours, eager = (next(fn.train(step_fn, one, w, [batch])) for one in (fn.compiled(fn.sgd(0.1)), fn.sgd(0.1)))
+    assert torch.allclose(ours.params, eager.params) and torch.allclose(ours.value, eager.value)
