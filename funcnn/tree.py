@@ -85,12 +85,14 @@ def arranged(tree: Tree, like: Tree) -> Tree:
 def spread(place: str, prefix: Tree, tree: Tree) -> Tree:
     """The tree whose leaves are those of a prefix: one that stands where the tree has a subtree is that of all its leaves.
 
-    Raises InputError, naming the prefix by `place`, where it is none.
+    A dict's go by their keys. Raises InputError, naming the prefix by `place`, where it is none.
     """
+    found, spec = optree.tree_flatten(prefix, none_is_leaf=True)
     try:
-        return _spec(tree).unflatten(optree.broadcast_prefix(prefix, tree, none_is_leaf=True))
+        below = spec.flatten_up_to(tree)
+        return arranged(spec.unflatten([map(lambda leaf, x=x: x, sub) for x, sub in zip(found, below, strict=True)]), tree)
     except ValueError:
-        raise InputError(place, f"the tree {_spec(prefix)}", f"the tree of params, {_spec(tree)}, or a prefix") from None
+        raise InputError(place, f"the tree {spec}", f"the tree of params, {_spec(tree)}, or a prefix") from None
 
 
 def parted(leaves: list[Any], which: list[bool]) -> tuple[list[Any], list[Any]]:

@@ -149,6 +149,9 @@ def test_a_prefix_is_spread_over_what_stands_beneath():
     assert tree.spread("mask", True, full) == {"b": True, "a": (True, {"x": True}), "c": ()}
     assert tree.spread("mask", {"a": 1, "b": 2, "c": 3}, full) == {"b": 2, "a": (1, {"x": 1}), "c": ()}
     assert tree.spread("mask", 1.0, ()) == ()
+    turned = tree.spread("mask", {"a": 1, "b": 2}, OrderedDict(b=torch.ones(2), a=(torch.ones(3),)))
+    assert list(turned.items()) == [("b", 2), ("a", (1,))] and type(turned) is OrderedDict
+    assert tree.spread("mask", OrderedDict(b=2, a=1), {"a": torch.ones(2), "b": torch.ones(3)}) == {"a": 1, "b": 2}
     for other in ({"a": 1}, {"a": (1,), "b": 2, "c": ()}, {"a": 1, "b": {"y": 2}, "c": ()}):
         with pytest.raises(fn.InputError, match="(?s)^mask: got the tree .*, needs the tree of params, .*or a prefix"):
             tree.spread("mask", other, full)
