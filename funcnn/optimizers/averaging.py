@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .. import kernels, tree
+from ..errors import called
 from ..types import At, Optimizer, Params, State, Step, loadable
 from .descent import lift_optimizer
 from .hyperparameters import Hyperparameter, at_step, number
@@ -44,7 +45,8 @@ def averaged(optimizer_fn: Any, beta: Hyperparameter | None = None) -> Optimizer
     share(0)
 
     def init(params: Params) -> Averaged:
-        return Averaged(tree.clone(params), torch.zeros((), dtype=torch.float64, device="cpu"), optimizer.init(params))
+        start = called("optimizer_fn.init(params)", optimizer.init, params)
+        return Averaged(tree.clone(params), torch.zeros((), dtype=torch.float64, device="cpu"), start)
 
     def step(at: At, params: Params, state: Averaged) -> Step:
         params, inner, value = optimizer.step(at, params, state.state)

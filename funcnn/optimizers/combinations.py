@@ -1,5 +1,7 @@
 """Transformations made of others, and those that are made to stand before others."""
 
+from functools import reduce
+
 import torch
 from torch import Tensor
 
@@ -85,7 +87,7 @@ def clip_by_norm(max_norm: Hyperparameter) -> Transformation:
 
 def _length(grads: Params) -> Tensor:
     """The Euclidean length of all leaves together, shape (), in float32 at least."""
-    lengths = [torch.linalg.vector_norm(g, dtype=torch.promote_types(g.dtype, torch.float32)) for g in tree.leaves(grads)]
-    dtype = max((length.dtype for length in lengths), key=lambda dtype: dtype.itemsize)
-    length: Tensor = torch.linalg.vector_norm(torch.stack([length.to(dtype) for length in lengths]))
+    leaves = tree.leaves(grads)
+    dtype = reduce(torch.promote_types, (g.dtype for g in leaves), torch.float32)
+    length: Tensor = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g, dtype=dtype) for g in leaves]))
     return length

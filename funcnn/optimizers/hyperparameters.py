@@ -98,7 +98,9 @@ def at_step(k: Any, name: str, given: Any) -> Any:
     """What is given under a name, with every function of the step replaced by its number at step k."""
 
     def number(x: Any) -> Any:
-        found = called(f"{name}(step)", x, k) if callable(x) else x
+        if not callable(x):
+            return x
+        found = called(f"{name}(step)", x, k)
         return found.item() if isinstance(found, Tensor) and found.ndim == 0 and not isinstance(k, Tensor) else found
 
     return optree.tree_map(number, given, is_leaf=callable, none_is_leaf=True)

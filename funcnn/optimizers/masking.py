@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from .. import tree
-from ..errors import InputError, check_flag, check_params, describe
+from ..errors import InputError, called, check_flag, check_params, describe
 from ..objectives import of_some
 from ..types import At, Batch, Optimizer, Params, State, Step, StepFn, Transformation, Tree
 from .descent import Moving, as_transformation, lift_optimizer, moving, updated
@@ -73,7 +73,7 @@ def masked(optimizer_fn: Any, mask: Tree) -> Any:
         return Parted(trained, *tree.parted(leaves, trained), unflatten)
 
     def init(params: Params) -> State:
-        return optimizer.init(parted(params).part)
+        return called("optimizer_fn.init(params)", optimizer.init, parted(params).part)
 
     def step(at: At, params: Params, state: State) -> Step:
         if not isinstance(at, At):

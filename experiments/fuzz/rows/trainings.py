@@ -205,7 +205,10 @@ def _clipped(most: float, lr: float, params: Any, batch: Any) -> list[Any]:
         optimizer = torch.optim.SGD(leaves, lr)
 
         def clip(*_: Any) -> None:
-            torch.nn.utils.clip_grad_norm_(leaves, most)
+            grads: list[Any] = [leaf.grad for leaf in leaves]
+            length = math.sqrt(sum(float(g.double().square().sum()) for g in grads))
+            for g in grads:
+                g.mul_(min(1.0, most / (length + 1e-6)))
 
         optimizer.register_step_pre_hook(clip)
         return optimizer
