@@ -14,7 +14,7 @@ from torch import Tensor
 
 from . import kernels, tree
 from .errors import PURE, WRITES, InputError, called, check_params, describe, versions
-from .memory import beyond_memory
+from .memory import refused_by_torch
 from .optimizers.descent import check_state, lift_optimizer
 from .providers.doors import lifted
 from .types import At, Batch, Optimizer, Params, State, Step, StepFn
@@ -54,7 +54,7 @@ def train(
     try:
         start = called("optimizer_fn.init(params)", optimizer.init, params)
     except RuntimeError as error:
-        raise beyond_memory("params", error) or error from None
+        raise refused_by_torch("params", error) or error from None
     if versions(leaves) != before:
         raise InputError("optimizer_fn.init(params)", WRITES, PURE)
     check_state(state, start)
@@ -69,7 +69,7 @@ def _steps(step_fn: StepFn, optimizer: Optimizer, params: Params, batches: Itera
         try:
             result = kernels.without_tape(called, STEP, optimizer.step, At(step_fn, batch), params, state)
         except RuntimeError as error:
-            raise beyond_memory("params", error) or error from None
+            raise refused_by_torch("params", error) or error from None
         if not isinstance(result, Step):
             raise InputError(STEP, describe(result), "a Step(params, state, value)")
         if versions(leaves) != before:

@@ -205,6 +205,8 @@ def accuracy(layer: Layer, params: Params, batch: Batch, inputs: Any = 0, target
     check_tensor(f"batch[{inputs!r}]", x)
     check_tensor(f"batch[{targets!r}]", labels)
     outputs = apply(layer, params, x)
+    if labels.device != x.device:
+        raise InputError("targets", f"a tensor on {labels.device}", f"one on {x.device}, where the inputs are")
     if not is_floating(outputs) or outputs.ndim < 2 or not outputs.numel():
         raise InputError("outputs", describe(outputs), "outputs of shape (N, ..., C), and entries")
     one = outputs.shape[-1] == 1

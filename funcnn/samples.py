@@ -30,7 +30,7 @@ from .layers.factors import Rows, Summands
 from .losses import Mean
 from .memory import check_memory
 from .objectives import Backpropagated
-from .providers.doors import behind_door, fitting, lifted
+from .providers.doors import behind_door, fitting, lifted, unharmed
 from .sums import samples_of
 from .types import Batch, Params, StepFn
 
@@ -118,11 +118,10 @@ def _summands(step_fn: StepFn | Callable[[Params, Batch], Any]) -> Callable[[Par
 
     def call(params: Params, batch: Batch) -> tuple[Tensor, Summands]:
         check_autocast()
-        check_params(params)
-        check_batch(batch)
+        tensors = [*check_params(params), *check_batch(batch)]
         if not isinstance(rule, Backpropagated):
             _check_room(params, batch)
-        values, summands = kernels.undisturbed(gradients, params, batch)
+        values, summands = unharmed("step_fn(params, batch)", tensors, gradients, params, batch)
         leaves, spec = check_like("grads", summands, params, exactly=False)
         return values, spec.unflatten(leaves)
 

@@ -57,7 +57,11 @@ def ravel(tree: Tree) -> tuple[Tensor, Callable[[Tensor], Tree]]:
         parts = zip(xs, vector.split(sizes), strict=True)
         return unflatten([part.reshape(x.shape).to(x.dtype) for x, part in parts])
 
-    return torch.cat([x.flatten() for x in xs]) if xs else torch.zeros(0), unravel
+    try:
+        return torch.cat([x.flatten() for x in xs]) if xs else torch.zeros(0), unravel
+    except RuntimeError:
+        found = ", ".join(sorted({str(x.dtype) for x in xs}))
+        raise InputError("tree", f"tensors of {found}", "dtypes that go into one vector") from None
 
 
 def paths(tree: Tree, root: str = "params") -> list[str]:
@@ -127,6 +131,8 @@ def zeros_like(tree: Tree) -> Tree:
 
 def clone(tree: Tree) -> Tree:
     """A copy that shares no memory with the original; leaves that are no tensors are kept as they are."""
+    sizes = (leaf.numel() * leaf.itemsize for leaf in leaves(tree) if is_dense(leaf))
+    check_memory("tree", "a copy", sum(sizes))
     return map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, tree)
 
 

@@ -18,15 +18,18 @@ class Untold(Exception):
     """What a truth raises where the number is whatever a function among the arguments makes of it."""
 
 
-def difference(found: Any, truth: Any, power: float, spreads: bool = False, place: str = "result") -> str:
+def difference(
+    found: Any, truth: Any, power: float, spreads: bool = False, coarse: float = 0.0, place: str = "result"
+) -> str:
     """The first place where the trees differ and how, or nothing. Numbers agree within eps^power of the largest entry.
 
     A tensor on meta has no numbers, and agrees in shape and dtype. Where what is not finite `spreads`, NaN agrees with all.
+    `coarse` is the eps of the argument that has the fewest digits.
     """
     if truth is ANY or found is truth:
         return ""
     if isinstance(truth, Tensor):
-        return _of_tensors(found, truth, power, spreads, place)
+        return _of_tensors(found, truth, power, spreads, coarse, place)
     if isinstance(truth, dict):
         if not isinstance(found, dict) or set(found) != set(truth):
             return f"{place} is {_kind(found)} and not {_kind(truth)}"
@@ -42,7 +45,7 @@ def difference(found: Any, truth: Any, power: float, spreads: bool = False, plac
         return "" if near or (found != found and truth != truth) else f"{place} is {found!r} and not {truth!r}"
     else:
         return "" if found is truth or repr(found) == repr(truth) else f"{place} is {found!r} and not {truth!r}"
-    return next(filter(None, (difference(a, b, power, spreads, path) for path, a, b in parts)), "")
+    return next(filter(None, (difference(a, b, power, spreads, coarse, path) for path, a, b in parts)), "")
 
 
 def _kind(x: Any) -> str:
@@ -50,7 +53,7 @@ def _kind(x: Any) -> str:
     return f"{type(x).__name__} {inside}".strip()
 
 
-def _of_tensors(found: Any, truth: Tensor, power: float, spreads: bool, place: str) -> str:
+def _of_tensors(found: Any, truth: Tensor, power: float, spreads: bool, coarse: float, place: str) -> str:
     if not isinstance(found, Tensor):
         return f"{place} is {_kind(found)} and no tensor"
     if found.is_nested or truth.is_nested:
@@ -62,6 +65,7 @@ def _of_tensors(found: Any, truth: Tensor, power: float, spreads: bool, place: s
         return ""  # no numbers, or none that are worth the memory
     x, y = found.detach().as_subclass(Tensor).to(torch.complex128), truth.detach().to(torch.complex128)  # type: ignore[arg-type]
     eps = torch.finfo(truth.dtype).eps if truth.is_floating_point() or truth.is_complex() else 0.0
+    eps = max(eps, coarse) if eps else eps
     finite = y.isfinite()
     scale = float(y[finite].abs().max()) if finite.any() else 1.0
     same = torch.isclose(x, y, rtol=0, atol=eps**power * scale + 100 * eps, equal_nan=True) if eps else x == y

@@ -12,6 +12,7 @@ import funcnn as fn
 Path = tuple[Any, ...]
 RECORDS = (fn.Layer, fn.Loss, fn.Objective, fn.StepFn, fn.Optimizer, fn.Transformation)  # whose functions are places
 TWO_PLACES = 0.2  # the share of cases in which two places are spoiled
+TAPED = {"on a tape", "that requires a gradient", "a parameter"}  # beside which torch takes none of inference mode
 NONE = 0.05  # and in which no place is
 
 
@@ -136,4 +137,5 @@ def case(calls: Mapping[str, Call], spoilers: Callable[[Any], Mapping[str, Spoil
         arguments = replaced(arguments, path, new)
         spoiled.append((path, what))
         sorts.append(table[what].sort is Sort.STRANGE and what not in call.refused)
-    return Case(name, call, arguments, tuple(spoiled), all(sorts))
+    done = {what for _, what in spoiled}
+    return Case(name, call, arguments, tuple(spoiled), all(sorts) and not ("of inference mode" in done and done & TAPED))

@@ -81,7 +81,10 @@ def judged(case: Case, seconds: float = SECONDS) -> Ending:
         return Ending("right")
     except (Exception, TooLong) as none:
         return Ending("a number where there is none", f"{type(none).__name__}: {none}".splitlines()[0][:200], case.name)
-    wrong = difference(result, truth, case.call.power, case.call.spreads)
+    coarse = max(
+        (torch.finfo(x.dtype).eps for x in inside if isinstance(x, torch.Tensor) and x.is_floating_point()), default=0
+    )
+    wrong = difference(result, truth, case.call.power, case.call.spreads, coarse)
     return Ending("a wrong number", wrong, case.name) if wrong else Ending("right")
 
 

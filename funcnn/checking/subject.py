@@ -8,6 +8,7 @@ from torch import Tensor
 
 from .. import tree
 from ..errors import InputError, called, check_pair, check_value, describe, is_dense
+from ..memory import check_memory
 from ..providers.doors import lifted
 from ..report import at
 from ..types import Batch, Params, StepFn, Tree
@@ -99,6 +100,8 @@ def check_finite(place: str, operands: Tree) -> None:
     """Raises InputError, naming the first entry that is NaN or infinite, and for tensors whose entries cannot be seen."""
     for path, leaf in zip(tree.paths(operands, place), tree.leaves(operands), strict=True):
         check_visible(path, leaf)
+        if isinstance(leaf, Tensor):
+            check_memory(path, "a mark for each of its entries", leaf.numel(), leaf.device)
         if isinstance(leaf, Tensor) and not leaf.isfinite().all():
             first = tuple((~leaf.isfinite()).nonzero()[0].tolist())
             raise InputError(path, f"{leaf[first]:g} at {at(first)}", "finite numbers")

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from ..errors import InputError, describe
+from ..errors import InputError, called, describe
 from ..report import at, relative_error, worst_index
 from .case import Case
 from .directions import guilty, passes, probed, pushed_error, screened, unseen
@@ -37,7 +37,7 @@ def settled(case: Case, excused: bool = True) -> Case:
 
 def _heard(case: Case, witnesses: Sequence[Witness]) -> Case:
     for witness in witnesses:
-        known: Any = witness(case)
+        known: Any = called("witness(case)", witness, case)
         if not isinstance(known, Case):
             raise InputError("witnesses", f"one that returned {describe(known)}", "functions from a case to a case")
         case = known

@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 
 from .. import tree
 from ..errors import InputError, check_like, check_tensor, describe
-from ..memory import beyond_memory
+from ..memory import refused_by_torch
 from ..types import ForwardRule, Layer, Params, Pullback, Residuals, Tree, name
 from .columns import Forward
 from .factors import ByParts, Rows, Summands
@@ -52,7 +52,7 @@ class ForwardInSeries(NamedTuple):
         except InputError as error:
             raise error.inside(index) from None
         except RuntimeError as error:
-            raise beyond_memory(f"operands of {name(self.forwards[index])}", error) or error from None
+            raise refused_by_torch(f"operands of {name(self.forwards[index])}", error) or error from None
         return x, tuple(residuals)
 
     @property

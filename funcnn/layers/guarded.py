@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .. import kernels
 from ..errors import COMPLEX, FLOATING, OTHER, SHAPE, InputError, check_autocast, describe, is_dense
-from ..memory import beyond_memory
+from ..memory import refused_by_torch
 from ..types import Layer, Params, Residuals, Tree, name
 from .columns import Forward
 from .factors import ByParts
@@ -63,6 +63,10 @@ class Operands(NamedTuple):
             self._refuse(params, x)
         if self.fits is not None:
             self.fits(x)
+        if self.tokens and leaves and x.device != leaves[0].device:
+            raise InputError(
+                f"inputs of {self.place}", f"tokens on {x.device}", f"some on {leaves[0].device}, as the parameters"
+            )
 
     def _refuse(self, params: Params, x: Tensor) -> None:
         """Raises InputError, naming the first operand that does not fit."""
@@ -117,7 +121,7 @@ class Guard(NamedTuple):
         try:
             return self.rule(first, second, *more)
         except RuntimeError as error:
-            raise beyond_memory(f"operands of {self!r}", error) or error from None
+            raise refused_by_torch(f"operands of {self!r}", error) or error from None
 
     def __repr__(self) -> str:
         """What the layer prints as."""

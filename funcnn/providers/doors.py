@@ -20,7 +20,7 @@ from ..errors import (
     describe,
     versions,
 )
-from ..memory import beyond_memory
+from ..memory import refused_by_torch
 from ..objectives import of_some
 from ..types import Batch, GradientFn, Objective, Params, StepFn, ValueFn, name
 
@@ -129,7 +129,7 @@ def unharmed(place: str, leaves: list[Any], call: Callable[..., Any], *arguments
     try:
         result = kernels.undisturbed(call, *arguments)
     except RuntimeError as error:
-        if refusal := beyond_memory(place, error):
+        if refusal := refused_by_torch(place, error):
             raise refusal from None
         if len({leaf.device for leaf in leaves}) > 1:
             raise InputError(place, _devices(leaves), f"all on one, such as {leaves[0].device}") from None

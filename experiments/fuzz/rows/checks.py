@@ -11,6 +11,7 @@ from experiments.fuzz.case import Call
 from experiments.fuzz.formulas import affine, leaves, plain
 from experiments.fuzz.rows.networks import normal, weights
 from experiments.fuzz.rows.objectives import by_hand, differentiated, smooth, task
+from experiments.fuzz.rows.records import everything
 
 LARGE = 1e3  # beyond this a rule may be right, and differences of its value nothing
 
@@ -54,6 +55,8 @@ def _product(x: Tensor, w: Tensor) -> Any:
 
 
 def _vjp_truth(rule: Any, inputs: Any, *_: Any) -> Any:
+    if not all(isinstance(leaf, Tensor) for leaf in everything(inputs)):
+        return ANY  # a constant, which is handed on
     fits = (
         isinstance(rule, fn.Layer)
         or len({leaf.shape[-1] for leaf in leaves(plain(inputs))}) == 1

@@ -114,12 +114,18 @@ ROWS = {
     "avg_pool2d": row(
         fn.avg_pool2d, ((2, 3), 2), lambda p, x, k, s: torchs(lambda x: F.avg_pool2d(x, k, s))(p, x), 2, 2, 5, 4
     ),
-    "layer_norm": row(fn.layer_norm, (4, 1e-5), lambda p, x, d, eps: formulas.layer_norm(p, x, eps), 3, 4, power=0.5),
-    "rms_norm": row(fn.rms_norm, (4, 1e-6), lambda p, x, d, eps: formulas.rms_norm(p, x, eps), 3, 4, power=0.5),
+    "layer_norm": row(
+        fn.layer_norm, (4, 1e-5), lambda p, x, d, eps: formulas.layer_norm(p, x, eps), 3, 4, power=0.5, spreads=True
+    ),
+    "rms_norm": row(
+        fn.rms_norm, (4, 1e-6), lambda p, x, d, eps: formulas.rms_norm(p, x, eps), 3, 4, power=0.5, spreads=True
+    ),
     "group_norm": row(
         fn.group_norm, (2, 4, 1e-5), lambda p, x, g, c, eps: F.group_norm(x, g, p["w"], p["b"], eps), 2, 4, 3, power=0.5
     ),
-    "batch_norm": row(fn.batch_norm, (4, 1e-5), lambda p, x, d, eps: formulas.batch_norm(p, x, eps), 5, 4, power=0.5),
+    "batch_norm": row(
+        fn.batch_norm, (4, 1e-5), lambda p, x, d, eps: formulas.batch_norm(p, x, eps), 5, 4, power=0.5, spreads=True
+    ),
     "embedding": row(fn.embedding, (7, 3), sized(lambda p, x: F.embedding(x, p["w"])), x=words(7, 4, 3)),
     "positions": row(fn.positions, (5, 4), sized(lambda p, x: x + p["w"][: x.shape[1]]), 2, 3, 4),
     "attention": row(

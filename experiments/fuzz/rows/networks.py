@@ -98,6 +98,11 @@ def _jacobian_truth(layer: Any, params: Any, x: Tensor) -> Any:
     return (({"b": stacked[0], "w": stacked[1]}, ()), stacked[2])
 
 
+def _calibrated(params: Any, batches: Any) -> Tensor:
+    network = fn.calibrate(NORMED, params, batches)
+    return torch.cat([network(params, x) for x in batches])
+
+
 def _calibrated_truth(params: Any, batches: Any) -> Tensor:
     params, inputs = plain(params), torch.cat([plain(one) for one in batches])
     if any(bool((leaf.abs() > 1e6).any()) for leaf in [*leaves(params), inputs]):
@@ -193,7 +198,7 @@ ROWS = {
     ),
     "calibrate": Call(
         lambda g: ((weights(g), {"w": normal(g, 3), "b": normal(g, 3)}), [normal(g, 5, 4), normal(g, 2, 4)]),
-        lambda params, batches: fn.calibrate(NORMED, params, batches)(params, torch.cat(batches)),
+        _calibrated,
         _calibrated_truth,
         power=0.5,
     ),

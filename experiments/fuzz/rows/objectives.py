@@ -161,7 +161,7 @@ def _seen(found: Any) -> Any:
     """The value and what differences of it can see: nothing of a gradient that is small beside it."""
     value, grads = found
     largest = max((float(leaf.abs().max()) for leaf in leaves(grads) if leaf.numel()), default=0.0)
-    return _with_value((value, grads if abs(float(value)) < 100 * largest else ANY))
+    return _with_value((value, grads if abs(float(value)) < 10 * largest else ANY))
 
 
 def _by_step(f: Any, scheme: str, step: Any, size: Any, params: Any, batch: Any) -> Any:

@@ -164,7 +164,9 @@ ROWS = {
         lambda x, y, scale: fn.tree.add_scaled(x, scale, y),
         lambda x, y, scale: together(lambda a, b: a + scale * b)(x, y),
     ),
-    "tree.zeros_like": Call(lambda g: (tree(g),), fn.tree.zeros_like, together(lambda a: 0 * a.nan_to_num())),
+    "tree.zeros_like": Call(
+        lambda g: (tree(g),), fn.tree.zeros_like, together(lambda a: torch.zeros(a.shape, dtype=a.dtype))
+    ),
     "tree.clone": Call(lambda g: (tree(g),), lambda x: fn.tree.leaves(fn.tree.clone(x)), everything),
     "tree.dot": Call(two, fn.tree.dot, lambda x, y: sum(leaves(together(_product)(x, y)))),
     "tree.max_difference": Call(
