@@ -13,7 +13,9 @@ from .checking.witnesses import WITNESSES as WITNESSES
 from .display import progress as progress
 from .epochs import fit as fit
 from .epochs import minibatches as minibatches
+from .epochs import patience as patience
 from .errors import InputError as InputError
+from .history import Divergence as Divergence
 from .history import Fit as Fit
 from .history import History as History
 from .interop.torch_function import torch_function as torch_function

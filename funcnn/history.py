@@ -12,15 +12,34 @@ if TYPE_CHECKING:
 
 
 @loadable
+class Divergence(NamedTuple):
+    """Where numbers ceased to be finite: the step, counted from 0, and `place`, the first that was not.
+
+    `place` is `batch[0]` or another leaf of the data; or a leaf of the gradient, such as `grads[0]['w']`; `value` where the
+    gradient was finite and the loss was not; or where both were finite what the step made of them, such as
+    `params[0]['w']` or `state.v`. `value` is the loss of the step.
+    """
+
+    step: int
+    place: str
+    value: float
+
+    def __str__(self) -> str:
+        """As a sentence."""
+        return f"step {self.step}, counted from 0: {self.place} is not finite, and the loss is {self.value:g}"
+
+
+@loadable
 class History(NamedTuple):
     """What happened: `losses` (steps,), `epoch_ends` the number of steps at the end of each epoch, and `evaluations`.
 
-    `evaluations[name]` has one number per epoch.
+    `evaluations[name]` has one number per epoch. `divergence` is None as long as all is finite.
     """
 
     losses: Tensor
     epoch_ends: list[int]
     evaluations: dict[str, list[float]]
+    divergence: Divergence | None = None
 
     def plot(self) -> "Drawing":
         """The loss of every step, and the evaluations, against the steps."""

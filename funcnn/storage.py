@@ -29,7 +29,7 @@ from torch import Generator, Tensor
 from . import tree as trees
 from .data import Dataset
 from .errors import InputError, describe, is_dense
-from .history import Fit, History
+from .history import Divergence, Fit, History
 from .memory import check_memory
 from .optimizers.averaging import Averaged
 from .optimizers.compiling import Scan
@@ -41,7 +41,19 @@ from .safetensors import DTYPES, NAMES, Refused, as_bytes, read, write
 from .types import Step, Tree
 
 # The NamedTuples that a file may have in it: those that hold results. Nothing else is made by name.
-RECORDS: tuple[type, ...] = (Step, Scan, Fit, History, Dataset, AdamState, Averaged, Scheduled, BFGSState, LineSearchState)
+RECORDS: tuple[type, ...] = (
+    Step,
+    Scan,
+    Fit,
+    History,
+    Divergence,
+    Dataset,
+    AdamState,
+    Averaged,
+    Scheduled,
+    BFGSState,
+    LineSearchState,
+)
 DICTS: dict[str, type[dict[Any, Any]]] = {"dict": dict, "OrderedDict": OrderedDict}
 NAMELESS = ("complex128", "complex32", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu")
 AS_BYTES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in NAMELESS if hasattr(torch, name)}
@@ -100,6 +112,13 @@ def contents(tree: Tree) -> tuple[str, dict[str, Tensor]]:
     except RecursionError:
         needs = "a tree less deep than Python's stack, which does not contain itself"
         raise InputError("tree", "a tree that never ends", needs) from None
+
+
+def records(tree: Tree) -> set[type]:
+    """The NamedTuples that a tree is made of."""
+    children = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, (tuple, list)) else ()
+    own = {type(tree)} if _is_record(type(tree)) else set()
+    return own.union(*map(records, children))
 
 
 def _path(path: Any) -> Path:

@@ -1,3 +1,5 @@
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -85,7 +87,8 @@ def test_the_evaluation_of_every_epoch_is_kept_by_name(name):
 def test_the_evaluation_sees_the_parameters_at_the_end_of_its_epoch():
     seen = []
     result = run(evaluate=lambda w: seen.append(w.clone()) or 0.0)
-    assert len(seen) == 2 and torch.equal(seen[-1], result.params) and not torch.equal(*seen)
+    tried, first, second = seen
+    assert torch.equal(tried, torch.zeros(3)) and torch.equal(second, result.params) and not torch.equal(first, second)
 
 
 def test_an_epoch_is_an_item_of_an_iterable(as_users_run_it):
@@ -94,9 +97,12 @@ def test_an_epoch_is_an_item_of_an_iterable(as_users_run_it):
 
 
 def test_an_evaluation_must_have_the_same_names_after_every_epoch(as_users_run_it):
-    names = iter(["a", "b"])
+    names = iter(["a", "a", "b"])
     with pytest.raises(fn.InputError, match="the same names after every epoch"):
         run(evaluate=lambda w: {next(names): 1.0})
+
+
+SAMPLES = torch.utils.data.TensorDataset(normal(10, 3))
 
 
 # name: (changed arguments, the place that the error names)
@@ -115,6 +121,14 @@ REFUSED = {
     "no samples": ({"data": torch.zeros(0, 3)}, "batch"),
     "leaves that disagree on N": ({"data": (torch.zeros(4, 3), torch.zeros(5))}, r"batch\[1\]"),
     "no data": ({"data": ()}, "data"),
+    "no function to end by": ({"until": 3}, "until"),
+    "checkpoints of no name": ({"checkpoint_every": 3}, "checkpoint_every"),
+    "a checkpoint every 0 steps": ({"checkpoint": "file", "checkpoint_every": 0}, "checkpoint_every"),
+    "patience without an evaluation": ({"until": fn.patience(1)}, r"patience\(name\)"),
+    "the state of another": ({"state": fn.adam(0.1).init(torch.zeros(3))}, "state"),
+    "a loader": ({"data": torch.utils.data.DataLoader(SAMPLES)}, "data"),
+    "a data set of torch": ({"data": SAMPLES}, "data"),
+    "a whole data set": ({"data": fn.data.split(normal(10, 3), normal(10), generator=seeded())}, "data"),
 }
 
 
@@ -128,3 +142,138 @@ def test_bad_arguments_are_refused_before_the_first_step(name, as_users_run_it):
 def test_a_seed_is_no_generator(as_users_run_it):
     with pytest.raises(fn.InputError, match="^generator: got 3, needs a torch.Generator"):
         fn.fit(mean_of, fn.sgd(0.1), torch.zeros(3), normal(4, 3), epochs=1, batch_size=2, generator=3)
+
+
+def test_what_a_refusal_of_data_says_to_do_works(as_users_run_it):
+    collated = torch.utils.data.default_collate([*SAMPLES])[0]
+    assert same_bits(run(collated), run())
+
+
+def test_the_evaluation_is_tried_before_the_first_step_and_leaves_no_trace(as_users_run_it):
+    steps, generator = [], seeded()
+
+    def spy(w, x):
+        steps.append(w)
+        return mean_of(w, x)
+
+    with pytest.raises(ZeroDivisionError):
+        fn.fit(
+            spy,
+            fn.sgd(0.1),
+            torch.zeros(3),
+            normal(4, 3),
+            epochs=1,
+            batch_size=2,
+            generator=generator,
+            evaluate=lambda w: 1 / 0,
+        )
+    assert not steps
+
+    def draws(w):
+        return torch.rand((), generator=generator)
+
+    drawn = fn.fit(
+        mean_of, fn.sgd(0.1), torch.zeros(3), normal(10, 3), epochs=1, batch_size=4, generator=generator, evaluate=draws
+    )
+    assert same_bits(drawn.params, run(epochs=1).params)
+
+
+@pytest.mark.parametrize("optimizer", [fn.sgd(0.1), fn.momentum(0.1), fn.adam(0.1), fn.nesterov(0.1)])
+def test_a_fit_goes_on_with_its_state_as_one_that_never_ended(optimizer):
+    def part(epochs, params, generator, state=None):
+        return fn.fit(
+            mean_of, optimizer, params, normal(10, 3), epochs=epochs, batch_size=4, generator=generator, state=state
+        )
+
+    generator = seeded()
+    first = part(2, torch.zeros(3), generator)
+    second, whole = part(3, first.params, generator, first.state), part(5, torch.zeros(3), seeded())
+    assert same_bits(second[:2], whole[:2])
+    assert torch.equal(torch.cat([first.history.losses, second.history.losses]), whole.history.losses)
+
+
+def after(calls, error, number=1.0):
+    """A function that returns a number so often, and then raises."""
+    left = iter([number] * calls)
+
+    def function(*arguments):
+        for number in left:
+            return number
+        raise error
+
+    return function
+
+
+INTERRUPTIONS = {
+    "Ctrl-C in a step": (lambda: {"step_fn": stopping(after(4, KeyboardInterrupt()))}, KeyboardInterrupt, 4),
+    "an error in a step": (lambda: {"step_fn": stopping(after(2, ZeroDivisionError()))}, ZeroDivisionError, 2),
+    "at the first step": (lambda: {"step_fn": stopping(after(0, KeyboardInterrupt()))}, KeyboardInterrupt, 0),
+    "in evaluate": (lambda: {"evaluate": after(2, OSError("no disk"))}, OSError, 6),
+    "in until": (lambda: {"until": after(1, OSError("no disk"), False)}, OSError, 6),
+    "in epochs": (lambda: {"epochs": (1 / (2 - k) for k in range(5))}, ZeroDivisionError, 6),
+}
+
+
+def stopping(function):
+    def step_fn(w, x):
+        function()
+        return mean_of(w, x)
+
+    return step_fn
+
+
+@pytest.mark.parametrize("name", INTERRUPTIONS)
+def test_what_was_trained_is_in_reach_whatever_ends_it(name, as_users_run_it):
+    make, kind, count = INTERRUPTIONS[name]
+    options = {"step_fn": mean_of, "epochs": 3, **make()}
+    step_fn = options.pop("step_fn")
+    with pytest.raises(kind) as caught:
+        fn.fit(step_fn, fn.adam(0.1), torch.zeros(3), normal(10, 3), batch_size=4, generator=seeded(), **options)
+    trained = caught.value.trained
+    assert isinstance(trained, fn.Fit) and len(trained.history.losses) == count
+    generator = seeded()
+    batches = [batch for _ in range(3) for batch in fn.minibatches(normal(10, 3), 4, generator=generator)][:count]
+    steps = list(fn.train(mean_of, fn.adam(0.1), torch.zeros(3), batches))
+    if steps:
+        assert same_bits((trained.params, trained.state), tuple(steps[-1][:2]))
+
+
+# name: (evaluations by the epoch, options of patience, the epochs that are trained)
+PATIENCE = {
+    "better and better": ([5, 4, 3, 2, 1], {}, 5),
+    "never better": ([1, 2, 3, 4, 5], {}, 3),
+    "as good is no better": ([1, 1, 1, 1, 1], {}, 3),
+    "better in time": ([3, 4, 2, 3, 3], {}, 5),
+    "upwards": ([1, 2, 1, 2, 3], {"best": max}, 4),
+    "no numbers": ([float("nan")] * 5, {}, 2),
+    "a number after none": ([float("nan"), 2, 3, 3, 1], {}, 4),
+    "by another name": ([1, 2, 3, 4, 5], {"name": "error"}, 3),
+}
+
+
+@pytest.mark.parametrize("name", PATIENCE)
+def test_a_run_ends_when_its_best_evaluation_is_too_old(name):
+    numbers, options, expected = PATIENCE[name]
+    left = iter([0.0, *numbers])
+    evaluate = lambda w: {options.get("name", "evaluation"): next(left)}  # noqa: E731
+    assert len(run(epochs=5, evaluate=evaluate, until=fn.patience(2, **options)).history.epoch_ends) == expected
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "bfgs", "line_search"])
+def test_two_trainings_in_two_threads_give_the_bits_that_each_gives_alone(optimizer):
+    def train(seed, results):
+        objective, params, data = classifier((3, 4 + seed, 2), count=20, seed=seed)
+        made = {"adam": lambda: fn.adam(0.01), "bfgs": fn.bfgs, "line_search": fn.line_search}[optimizer]()
+        provider = [fn.explicit, fn.func_grad, fn.autograd, fn.finite_difference][seed]
+        options = {"epochs": 3, "batch_size": 6, "generator": seeded(seed)}
+        results[seed] = fn.fit(provider(objective), made, params, data, **options)
+
+    alone, together = {}, {}
+    for seed in range(4):
+        train(seed, alone)
+    threads = [threading.Thread(target=train, args=(seed, together)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(same_bits(alone[seed], together[seed]) for seed in range(4))

@@ -34,6 +34,8 @@ ORDER = [
     ["optimizers"],
     ["loop"],
     ["storage"],
+    ["calls", "finite"],
+    ["running"],
     ["epochs"],
     ["checking"],
     ["interop"],

@@ -13,12 +13,12 @@ def blocks(language):
 
 
 @pytest.fixture(scope="module")
-def printed():
-    """What each example prints; a later one goes on where the earlier ended."""
+def printed(tmp_path_factory):
+    """What each example prints; a later one goes on where the earlier ended. What they write is in a folder of its own."""
     names, outputs = {}, []
     for example in blocks("python"):
         output = io.StringIO()
-        with contextlib.redirect_stdout(output):
+        with contextlib.redirect_stdout(output), contextlib.chdir(tmp_path_factory.mktemp("example")):
             exec(compile(example, "README.md", "exec"), names)
         outputs.append(output.getvalue())
     return outputs
