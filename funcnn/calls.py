@@ -23,29 +23,30 @@ def fingerprint(tree: Tree) -> str:
     return f"numbers of checksum {checksum.hex()}"
 
 
-def made_of(place: str, part: Any, within: tuple[int, ...] = ()) -> Iterator[tuple[str, str]]:
-    """What a function is made of, (place, description), such as ("optimizer_fn.update.lr", "0.1").
+def made_of(place: str, part: Any, seen: dict[int, Any] | None = None) -> Iterator[tuple[str, str]]:
+    """What a function is made of, (place, description), such as ("optimizer_fn.update.lr", "0.1"), each part once.
 
     Functions of funcnn are told by their names and by all that they enclose, those of others by their names alone. Lists and
     dicts are left out: they may be memories, which change.
     """
-    if id(part) in within:
+    seen = {} if seen is None else seen
+    if id(part) in seen and not isinstance(part, PLAIN):
         return
-    within = (*within, id(part))
+    seen[id(part)] = part  # kept, so that no other part takes its place in memory
     if isinstance(part, PLAIN):
         yield place, repr(part)
     elif isinstance(part, Tensor):
         yield place, fingerprint(part)
     elif isinstance(part, functools.partial):
-        yield from made_of(place, (part.func, part.args, *sorted(part.keywords.items())), within)
+        yield from made_of(place, (part.func, part.args, *sorted(part.keywords.items())), seen)
     elif isinstance(part, tuple):
         for name, child in zip(getattr(part, "_fields", range(len(part))), part, strict=True):
-            yield from made_of(f"{place}.{name}" if isinstance(name, str) else f"{place}[{name}]", child, within)
+            yield from made_of(f"{place}.{name}" if isinstance(name, str) else f"{place}[{name}]", child, seen)
     elif isinstance(part, FunctionType):
         yield place, f"{part.__module__}.{part.__qualname__}"
         if part.__module__.startswith("funcnn."):
             for name, child in sorted(inspect.getclosurevars(part).nonlocals.items()):
-                yield from made_of(f"{place}.{name}", child, within)
+                yield from made_of(f"{place}.{name}", child, seen)
     elif not isinstance(part, (list, dict)):
         yield place, type(part).__name__
 

@@ -1,5 +1,6 @@
 """What most callers do with `train`: epochs over shuffled minibatches, an evaluation after each, a history to look at."""
 
+import json
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -114,11 +115,12 @@ def fit(
     start = lift_optimizer(optimizer_fn).init(params)
     run = Run(params, start if state is None else state, generator)
     names = _tried(evaluate, params, generator)
-    call: dict[str, str] = {}
+    call = ""
     if checkpoint is not None:
-        call = {"params": fingerprint(params), "state": fingerprint(state), "data": fingerprint(data), "evaluate": names}
-        call |= {"batch_size": str(batch_size), "generator.initial_seed()": str(generator.initial_seed())}
-        call |= {**dict(made_of("step_fn", step_fn)), **dict(made_of("optimizer_fn", optimizer_fn))}
+        made = {"params": fingerprint(params), "state": fingerprint(state), "data": fingerprint(data), "evaluate": names}
+        made |= {"batch_size": str(batch_size), "generator.initial_seed()": str(generator.initial_seed())}
+        made |= {**dict(made_of("step_fn", step_fn)), **dict(made_of("optimizer_fn", optimizer_fn))}
+        call = json.dumps(made)
         run.resume(checkpoint, call, start)
         run.save(checkpoint, call)  # what cannot be written is known before the work
 

@@ -5,9 +5,10 @@ A checkpoint is a file of `save`, a dict with four entries, `load(path)["trained
     trained      the Fit so far: parameters, state of the optimizer, history
     epoch        the state of the generator at the beginning of the epoch, which draws its order again
     generator    the state of the generator now
-    call         what the call was made of, as `calls` says it
+    call         what the call was made of, as `calls` says it, in JSON
 """
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -88,19 +89,19 @@ class Run:
             self.recent = []
         return Fit(self.params, self.state, History(self.losses, self.epoch_ends, self.evaluations, self.divergence))
 
-    def save(self, path: str | os.PathLike[str], call: dict[str, str]) -> None:
+    def save(self, path: str | os.PathLike[str], call: str) -> None:
         """Writes the checkpoint."""
         generator = self.generator.get_state()
         save(path, {"trained": self.trained(), "epoch": self.epoch, "generator": generator, "call": call})
 
-    def resume(self, path: str | os.PathLike[str], call: dict[str, str], start: State) -> None:
+    def resume(self, path: str | os.PathLike[str], call: str, start: State) -> None:
         """Goes on where the checkpoint says, where there is one. Raises InputError where it is that of another call."""
         if not Path(path).exists():
             return
         found = load(path, kinds=records((self.params, start)))
         if not isinstance(found, dict) or found.keys() != {"trained", "epoch", "generator", "call"}:
             raise InputError("checkpoint", f"{path}, which holds something else", "a file of `fit`, or a name of its own")
-        check_same_call(call, found["call"], os.fspath(path))
+        check_same_call(json.loads(call), json.loads(found["call"]), os.fspath(path))
         params, state, history = found["trained"]
         self.losses, self.epoch_ends, self.evaluations, self.divergence = history
         params = tree.map(lambda leaf, like: leaf.to(like.device), params, self.params)
