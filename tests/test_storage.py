@@ -64,7 +64,7 @@ TREES = {
         normal(2, 3, 4, 4).contiguous(memory_format=torch.channels_last),
     ],
     "not numbers": torch.tensor([0x7FF8000000000123, 0x7FF0000000000001, -1], dtype=torch.int64).view(torch.float64),
-    **{str(dtype): BYTES.view(dtype) for dtype in DTYPES},
+    **{str(dtype): BYTES.view(dtype) for dtype in sorted(DTYPES, key=str)},
     "torch.bool": torch.tensor([True, False]),
 }
 

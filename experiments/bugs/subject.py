@@ -48,7 +48,9 @@ def opened(subject: Subject) -> tuple[list[Tensor], Callable[..., tuple[Tensor, 
 
         def step(*leaves: Tensor) -> tuple[Tensor, Pull]:
             params = unflatten(list(leaves))
-            return what.value(params, inputs[1]), lambda dy: [dy * g for g in tree.leaves(what(params, inputs[1])[1])]
+            return what.value(params, inputs[1]), lambda dy: [
+                dy * g for g in tree.leaves(what.value_and_grad(params, inputs[1])[1])
+            ]
 
         return leaves, step
 
@@ -78,7 +80,7 @@ def shown(subject: Subject) -> Iterator[Tensor]:
         yield from pull(dy)
         yield from (dy, *mine)
     if isinstance(subject.what, fn.StepFn):
-        yield subject.what(*tree.clone(subject.inputs))[0]
+        yield subject.what.value_and_grad(*tree.clone(subject.inputs))[0]
 
 
 def cotangents(y: Tensor) -> tuple[Tensor, Tensor]:

@@ -109,6 +109,8 @@ def examine(subject: Subject, tolerance: float, seed: int, nondeterminism: float
         claimed.value_and_grad, *point, paths=[*subject.paths, *tree.paths(subject.batch, "batch")]
     )
     value, g = gradient_leaves("step_fn", result, params)
+    if hands_off.verdict == "wrong":  # then its value has no business with the operands of a reference
+        return _uncompared(subject, g, hands_off.diagnosis, {"untouched inputs": hands_off})
     places = stored(subject.paths, tree.leaves(result[1]))
     if places:
         subject = subject._replace(claimed=densely(claimed))
@@ -124,8 +126,7 @@ def examine(subject: Subject, tolerance: float, seed: int, nondeterminism: float
         trials["repeated reference"] = repeated(surface.gradients, other, tolerance, nondeterminism)
     nothing = _nothing_to_compare(trials)
     if nothing:
-        findings = [_no_comparison(leaf, nothing) for leaf in g]
-        return Report(dict(zip(subject.paths, findings, strict=True)), trials)
+        return _uncompared(subject, g, nothing, trials)
     report = compared(surface, g, tolerance, seed)
     return replace(report, leaves=with_places(report.leaves, places), trials=trials)
 
@@ -209,7 +210,12 @@ def _nothing_to_compare(trials: dict[str, Finding]) -> str:
     return "the value is not finite" if trials["value"].cause == Cause.NOT_FINITE else ""
 
 
-def _no_comparison(leaf: Tensor, why: str) -> Finding:
-    if leaf.isfinite().all():
-        return Finding("unreliable", math.nan, diagnosis=why)
-    return Finding("wrong", math.inf, cause=Cause.NOT_FINITE, diagnosis="it is not finite")
+def _uncompared(subject: Subject, g: list[Tensor], why: str, trials: dict[str, Finding]) -> Report:
+    """The trials, and leaves that nothing was held against."""
+    findings = [
+        Finding("unreliable", math.nan, diagnosis=why)
+        if leaf.isfinite().all()
+        else Finding("wrong", math.inf, cause=Cause.NOT_FINITE, diagnosis="it is not finite")
+        for leaf in g
+    ]
+    return Report(dict(zip(subject.paths, findings, strict=True)), trials)

@@ -160,7 +160,9 @@ def _reported(asked: Asked, contraction: Contraction, counts: tuple[int, ...], g
     leaves = with_places(report.leaves, contraction.stored) | _without_gradient(contraction)
     u = contraction.u
     trials = dict(report.trials)
-    if known is not None and trials["value"].cause == Cause.VALUE:  # a gradient may be another's on purpose
+    if (
+        known is not None and "value" in trials and trials["value"].cause == Cause.VALUE
+    ):  # a gradient may be another's on purpose
         trials["value"] = replace(trials["value"], verdict="ok")
     trials |= {"untouched upstream": contraction.rule.hands_off(contraction.operands, u)}
     findings = report.leaves.values()
