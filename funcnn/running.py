@@ -32,7 +32,7 @@ class Run:
     def __init__(self, params: Params, state: State, generator: Generator) -> None:
         """Nothing was trained yet."""
         self.now = (params, state, 0)  # the number of steps with them, so that an interrupt finds all three or none
-        self.losses, self.recent = torch.zeros(0), list[Tensor]()
+        self.losses, self.recent = torch.zeros(0, device="cpu"), list[Tensor]()
         self.epoch_ends: list[int] = []
         self.evaluations: dict[str, list[float]] = {}
         self.divergence: Divergence | None = None

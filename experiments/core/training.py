@@ -3,6 +3,7 @@
 A run is measured at its start and after each epoch. Where all of the data are one batch an epoch is a step.
 """
 
+import warnings
 from collections.abc import Callable, Mapping
 from itertools import repeat
 from math import nan
@@ -40,15 +41,18 @@ def diverged_at(losses: list[float]) -> int | None:
 
 def training_run(step_fn: Any, optimizer: Any, start: Any, data: Any, measure: Measure, **schedule: Any) -> Run:
     """Trains by `fn.fit` with the schedule. `measure(params)` gives numbers by name, among them "loss"."""
-    fitted = fn.fit(step_fn, optimizer, start, data, evaluate=measure, **schedule)
-    ends = fitted.history.epoch_ends
-    curves = {name: [float(first), *fitted.history.evaluations[name]] for name, first in measure(start).items()}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "fit ended", RuntimeWarning)  # the run tells it
+        fitted = fn.fit(step_fn, optimizer, start, data, evaluate=measure, **schedule)
+    history, steps_per_epoch = fitted.history, -(-len(fn.tree.leaves(data)[0]) // schedule["batch_size"])
+    ends, losses = history.epoch_ends, [*history.losses.tolist(), *([nan] if history.divergence else [])]
+    curves = {name: [float(first), *history.evaluations.get(name, [])] for name, first in measure(start).items()}
     epoch = diverged_at(curves["loss"])  # sees what the last step did, which no later step's loss can tell
-    steps = [diverged_at(fitted.history.losses.tolist()), None if epoch is None else [0, *ends][epoch]]
+    steps = [diverged_at(losses), None if epoch is None else [0, *ends][epoch]]
     diverged = min((step for step in steps if step is not None), default=None)
     if diverged is not None:
         curves = {name: curve[: 1 + sum(end < diverged for end in ends)] for name, curve in curves.items()}
-    return Run(curves, diverged, ends[0], fitted.params)
+    return Run(curves, diverged, steps_per_epoch, fitted.params)
 
 
 def descent_run(

@@ -62,7 +62,8 @@ def test_each_operator_is_explained_as_it_is_known_to_be(printed, folder):
 
 def test_nothing_that_torch_prints_reaches_the_terminal(printed, folder):
     out, err = printed
-    assert err == "" and out.startswith("torch_operators ...\n") and "Warning" not in out
+    assert all(line.isdigit() for line in err.splitlines())  # how far it is
+    assert out.startswith("torch_operators ...\n") and "Warning" not in out
     assert (folder / "torch_operators" / "witnesses.png").read_bytes().startswith(b"\x89PNG")
     assert "torch.as_strided_scatter(x, src" in (folder / "report.html").read_text()
 

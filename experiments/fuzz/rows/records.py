@@ -211,6 +211,7 @@ ROWS = {
     "Finding": Call(lambda g: (0.1, "wrong"), _report, lambda error, verdict: (verdict in ("ok", "kink"),) * 2 + (True,)),
     "Report": Call(lambda g: (0.1, "ok"), _report, lambda error, verdict: (verdict in ("ok", "kink"),) * 2 + (True,)),
     "InputError": Call(lambda g: ("x", "y", "z"), _error, lambda place, got, needs: f"{place}: got {got}, needs {needs}"),
+    "Divergence": Call(lambda g: (3, "value", 2.0), lambda *parts: tuple(fn.Divergence(*parts)), lambda *parts: parts),
     "History": Call(lambda g: (normal(g, 4), [2, 4]), _history, lambda losses, ends: (losses, ends)),
     "progress": Call(
         lambda g: ([3, 1, 2], 3), lambda items, total: list(fn.progress(items, total)), lambda items, total: list(items)

@@ -325,6 +325,11 @@ ROWS = {
     ),
     "fit": Call(lambda g: (smooth, 0.1, *task(g), 2, 2, g, total), _fit, _fit_truth),
     "Fit": Call(lambda g: (smooth, 0.1, *task(g), 1, 5, g, None), _fit, _fit_truth),
+    "patience": Call(
+        lambda g: (2,),
+        lambda epochs: fn.patience(epochs)(fn.History(torch.zeros(0), [1, 2, 3, 4], {"evaluation": [3.0, 2.0, 4.0, 5.0]})),
+        lambda epochs: 2 >= epochs,
+    ),
     "minibatches": Call(
         lambda g: (task(g)[1], 2, g), lambda data, size, g: list(fn.minibatches(data, size, generator=g)), _batches
     ),
