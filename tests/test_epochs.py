@@ -255,7 +255,10 @@ PATIENCE = {
 def test_a_run_ends_when_its_best_evaluation_is_too_old(name):
     numbers, options, expected = PATIENCE[name]
     left = iter([0.0, *numbers])
-    evaluate = lambda w: {options.get("name", "evaluation"): next(left)}  # noqa: E731
+
+    def evaluate(w):
+        return {options.get("name", "evaluation"): next(left)}
+
     assert len(run(epochs=5, evaluate=evaluate, until=fn.patience(2, **options)).history.epoch_ends) == expected
 
 

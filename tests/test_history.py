@@ -59,7 +59,7 @@ def test_what_torch_has_saved_loads_by_its_safe_default(name, tmp_path):
 
 
 def test_a_history_becomes_a_table_of_its_steps():
-    pytest.importorskip("pandas")
+    pytest.importorskip("pandas")  # which nothing else here needs
     history = fn.History(torch.tensor([3.0, 2.0, 1.0, 0.5, 0.25]), [2, 4], {"accuracy": [0.5, 0.75]})
     table = history.to_pandas()
     assert table.index.tolist() == [1, 2, 3, 4, 5] and table.index.name == "step"

@@ -128,11 +128,18 @@ RULES = {
         fn.gru(8, 8),
         normal(8, 30, 8),
         lambda p, x: torch.gru(
-            x, x.new_zeros(1, 8, 8), (p["wx"].mT, p["wh"].mT, p["b"], torch.cat([0 * p["b"][8:], p["bn"]])),
-            True, 1, 0.0, False, False, True,
+            x,
+            x.new_zeros(1, 8, 8),
+            (p["wx"].mT, p["wh"].mT, p["b"], torch.cat([0 * p["b"][8:], p["bn"]])),
+            True,
+            1,
+            0.0,
+            False,
+            False,
+            True,
         )[0],
     ),
-}  # fmt: skip
+}
 
 
 def cast(tree, dtype):

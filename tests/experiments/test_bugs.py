@@ -206,3 +206,16 @@ def test_a_small_run_shows_every_checker_and_leaves_torch_as_it_was(tmp_path, mo
     with pytest.raises(InterruptedError), one_thread():
         raise InterruptedError
     assert torch.get_num_threads() == threads
+
+
+MUTATIONS = [name for name, bug in CORPUS.items() if bug.cause == fn.Cause.MUTATION]
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_a_function_that_writes_to_its_arguments_is_found_and_named_not_refused(name):
+    assert checkers.judged(checkers.ours, CORPUS[name].wrong())[:2] == ("detected", (fn.Cause.MUTATION,))
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_what_a_function_that_writes_shows_is_wrong(name):
+    assert true_error(CORPUS[name].right(), CORPUS[name].wrong()) > 1e-7  # what fn.check tolerates
