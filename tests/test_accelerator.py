@@ -1,9 +1,11 @@
 """On an accelerator everything is as on the processor: the same gradients, verdicts, masks, steps and files."""
 
+import planting
 import pytest
 import torch
 from helpers import TOLERANCES, assert_close, normal, same_bits, seeded
 from optimizers.test_conformance import BATCHES, OBJECTIVE, OURS, PARAMS
+from planting import leaf, only, planted
 from tables import LAYERS, LOSSES, layer_scene, loss_scene
 
 import funcnn as fn
@@ -60,6 +62,26 @@ def test_the_laws_of_every_layer_hold(name):
     layer, params, x, _ = layer_scene(name)
     report = fn.laws(layer, there(params), there(x))
     assert report, str(report)
+
+
+PLANTED = {
+    "sign": leaf(0, "w", torch.neg),
+    "factor 2": leaf(0, "w", lambda g: 2 * g),
+    "factor N": leaf(2, "w", lambda g: g * 8),
+    "bias reduction": leaf(2, "b", lambda g: g / 8),
+    "zero": leaf(2, "w", torch.zeros_like),
+    "single entry": leaf(0, "w", only((2, 3), torch.neg)),
+    "single row": leaf(0, "w", only(1, torch.neg)),
+    "permuted": leaf(2, "w", lambda g: g.flip(0)),
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_mistakes_are_named_as_on_the_processor(name):
+    step_fn, operands = planted(PLANTED[name]), (planting.PARAMS, planting.BATCH)
+    ours, moved = fn.check(step_fn, *operands), fn.check(step_fn, *there(operands))
+    assert not ours.ok and not moved.ok
+    assert [f.cause for f in ours.leaves.values()] == [f.cause for f in moved.leaves.values()], str(moved)
 
 
 @pytest.mark.parametrize("name", [name for name in MOVED if not LAYERS[name].mixes and "mixes" not in name])

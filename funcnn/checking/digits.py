@@ -62,7 +62,7 @@ def rounding(values: Callable[[Tensor], Tensor], at: Tensor, found: Tensor) -> T
     """How far the values found at some places are off by rounding, each for itself; 0 where no rounding is to be seen."""
     off = torch.zeros_like(found)
     for bits, other in shorter(values, at):
-        off = torch.maximum(off, (other.cpu() - found).abs().nan_to_num(torch.inf, torch.inf) / 2**bits)
+        off = torch.maximum(off, (other - found).abs().nan_to_num(torch.inf, torch.inf) / 2**bits)
     return off
 
 

@@ -108,7 +108,7 @@ def guilty(case: Case, found: Probes) -> Case:
     entries = _bisect(case, flat, *found.worst, found.resolution)
     some = torch.randint(len(flat), (LIMITS.sampled,), generator=case.generator, device="cpu").to(flat.device)
     index = torch.cat([entries, some]).unique()
-    r = torch.stack([_entry(case, i) for i in index])
+    r = torch.stack([_entry(case, i) for i in index]).to(flat.device)
     return replace(case, g=flat[index], r=r, entries=index)
 
 

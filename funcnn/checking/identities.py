@@ -45,7 +45,8 @@ def adjoint(c: Contraction, value: Callable[[Leaves], Tensor], generator: torch.
         return Finding("ok", distance, allowed)
 
     def along(offsets: Tensor) -> Tensor:
-        return torch.stack([value([x + h * z for x, z in zip(leaves, v, strict=True)]) for h in offsets.flatten()])
+        values = [value([x + h * z for x, z in zip(leaves, v, strict=True)]) for h in offsets.flatten()]
+        return torch.stack(values).to(offsets.device)
 
     slope = quotients(along, torch.zeros(1, dtype=torch.float64, device="cpu"), LIMITS.step, CENTRAL)[0].item()
     if abs(slope - back) < abs(slope - there) / 10:

@@ -26,7 +26,7 @@ def contradicted(case: Case, direction: Tensor, h: float) -> bool:
         return True
     ends = torch.tensor([h, -h], dtype=torch.float64, device="cpu")
     along = case.surface.along(case.position, direction)
-    values = along(ends).cpu()
+    values = along(ends)
     lost = (rounding(along, ends, values) + EPS * values.abs()).sum().item()
     piece = 2 * h / LIMITS.pieces
     slopes = [_slope(case, direction, -h + (k + 0.5) * piece) for k in range(LIMITS.pieces)]

@@ -111,7 +111,7 @@ def _parts(
     It has two causes, the rounding of the values and that of the points, which are not quite h away.
     """
     ends = torch.cat([h, -h])
-    both = values(ends).cpu()
+    both = values(ends)
     up, down = both.chunk(2)
     odd, even = (up - down) / 2, (up + down) / 2 - center
     noises = EPS * torch.maximum(torch.maximum(up.abs(), down.abs()), scale * even.abs() / h)
@@ -122,7 +122,7 @@ def _parts(
 
 def _noise(values: Values, scale: float) -> tuple[Tensor, float]:
     """phi(0), and the standard deviation of the rounding of phi."""
-    center, *close = values(CLOSE * scale * torch.arange(10, dtype=torch.float64, device="cpu")).cpu()
+    center, *close = values(CLOSE * scale * torch.arange(10, dtype=torch.float64, device="cpu"))
     fourth = torch.stack(close).diff(n=4)  # of independent errors of variance s^2 it has variance 70 s^2
     lost = rounding(values, torch.zeros(1, dtype=torch.float64, device="cpu"), center[None]).item()
     return center, max((fourth.square().mean() / 70).sqrt().item(), EPS * abs(center.item()), lost)

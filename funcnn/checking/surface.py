@@ -186,7 +186,10 @@ class Surface:
         return Surface(self.subject._replace(claimed=StepFn(value, claimed.value_and_grad)))
 
     def moved_along(self, zs: dict[int, Tensor]) -> Callable[[Tensor], Tensor]:
-        """The values at w + h_i z_i, (k, P), for offsets h (k, P) along P directions of these leaves, z (P, *shape)."""
+        """The values at w + h_i z_i, (k, P), for offsets h (k, P) along P directions of these leaves, z (P, *shape).
+
+        They lie where the offsets do, as those of `along`.
+        """
 
         def value(*moved: Tensor) -> Tensor:
             others = dict(zip(zs, moved, strict=True))
@@ -195,7 +198,9 @@ class Surface:
 
         def values(offsets: Tensor) -> Tensor:
             steps = {i: offsets.to(z).reshape(-1, len(z), *[1] * (z.ndim - 1)) * z for i, z in zs.items()}
-            return self._each(value, *((self.leaves[i] + step).flatten(0, 1) for i, step in steps.items()))
+            return self._each(value, *((self.leaves[i] + step).flatten(0, 1) for i, step in steps.items())).to(
+                offsets.device
+            )
 
         return values
 
@@ -206,7 +211,7 @@ class Surface:
 
         def values(offsets: Tensor) -> Tensor:
             steps = offsets.to(leaf.device).reshape(-1, *[1] * leaf.ndim)
-            return in_chunks(lambda h: self.values(position, leaf + h * direction), steps, at_once)
+            return in_chunks(lambda h: self.values(position, leaf + h * direction), steps, at_once).to(offsets.device)
 
         return values
 

@@ -45,7 +45,7 @@ class Together:
 
     def _slopes(self, zs: list[Tensor]) -> Tensor:
         start = torch.zeros(len(zs[0]), dtype=torch.float64, device="cpu")
-        return quotients(self.surface.moved_along(dict(enumerate(zs))), start, LIMITS.step, CENTRAL).cpu()
+        return quotients(self.surface.moved_along(dict(enumerate(zs))), start, LIMITS.step, CENTRAL)
 
     @cached_property
     def errors(self) -> list[float]:

@@ -226,11 +226,12 @@ class Reading:
     @cached_property
     def _weights(self) -> Tensor:
         longest = max(value.numel() for value in self.live.values())
-        return torch.rand(longest, generator=torch.Generator().manual_seed(0), dtype=torch.float64, device="cpu")
+        drawn = torch.rand(longest, generator=torch.Generator().manual_seed(0), dtype=torch.float64, device="cpu")
+        return drawn.to(self.x.device)
 
     def alike(self, shape: torch.Size) -> tuple[list[int], Tensor]:
         """Those of the pool that have this shape."""
-        return self.pool.get(shape, ([], torch.zeros((0, *shape), dtype=torch.float64, device="cpu")))
+        return self.pool.get(shape, ([], torch.zeros((0, *shape), dtype=torch.float64, device=self.x.device)))
 
     def explains(self, p: Tensor, spare: int = 0) -> bool:
         """Whether a prediction is g, where `spare` numbers of it were fitted and enough entries are left to tell."""

@@ -21,7 +21,7 @@ def _collected(r: Reading, edge: Edge) -> Iterator[Mistakes]:
     if node.pointwise or len(node.outs) != 1 or edge.up.numel() == 0:
         return
     slots = iter(range(len(node.given)))
-    numbers = torch.arange(own.numel(), dtype=own.dtype, device="cpu").reshape(own.shape)
+    numbers = torch.arange(own.numel(), dtype=own.dtype, device=own.device).reshape(own.shape)
     args, kwargs = filled(
         (node.args, node.kwargs), lambda ref: numbers if next(slots) == edge.slot else r.live[ref.number].detach()
     )
@@ -50,8 +50,8 @@ def _collected(r: Reading, edge: Edge) -> Iterator[Mistakes]:
 
 def _one(places: Tensor, up: Tensor, among: Tensor, which: str, size: int) -> Tensor:
     """For every place the cotangent of its last or first use among some, or 0."""
-    order = torch.arange(len(places), device="cpu")[among]
-    found = torch.full((size,), -1, device="cpu").scatter_reduce_(0, places[among], order, which, include_self=False)
+    order = torch.arange(len(places), device=places.device)[among]
+    found = torch.full((size,), -1, device=places.device).scatter_reduce_(0, places[among], order, which, include_self=False)
     return torch.where(found >= 0, up[found.clamp(min=0)], 0)
 
 
