@@ -14,11 +14,9 @@ if not torch.accelerator.is_available():
     pytest.skip("there is no accelerator", allow_module_level=True)
 
 THERE = torch.accelerator.current_accelerator()
-BUFFERED = ("buffers", "tied")  # a module's constants stay where the module is
-MOVED = [name for name in LAYERS if not any(word in name for word in BUFFERED)]
-TRAINED = [name for name in MOVED if fn.tree.leaves(LAYERS[name].layer.init(seeded()))]
-PAIRS = [(p, name) for p in fn.PROVIDERS for name in MOVED if LAYERS[name].analytic or p != "complex_step"]
-every_layer = pytest.mark.parametrize("name", MOVED)
+TRAINED = [name for name in LAYERS if fn.tree.leaves(LAYERS[name].layer.init(seeded()))]
+PAIRS = [(p, name) for p in fn.PROVIDERS for name in LAYERS if LAYERS[name].analytic or p != "complex_step"]
+every_layer = pytest.mark.parametrize("name", LAYERS)
 
 
 def there(tree):
@@ -84,7 +82,7 @@ def test_mistakes_are_named_as_on_the_processor(name):
     assert [f.cause for f in ours.leaves.values()] == [f.cause for f in moved.leaves.values()], str(moved)
 
 
-@pytest.mark.parametrize("name", [name for name in MOVED if not LAYERS[name].mixes and "mixes" not in name])
+@pytest.mark.parametrize("name", [name for name in LAYERS if not LAYERS[name].mixes and "mixes" not in name])
 def test_the_gradients_of_the_samples(name):
     objective, params, batch = scene(name)
     step_fn = fn.explicit(objective)
@@ -104,7 +102,7 @@ def test_the_check_in_the_precisions_of_training(name, dtype):
 def test_every_optimizer_walks_the_same_way(row):
     ours = [*fn.train(fn.explicit(OBJECTIVE), row.make(row.lr), PARAMS, BATCHES)][-1]
     moved = [*fn.train(fn.explicit(OBJECTIVE), row.make(row.lr), there(PARAMS), there(BATCHES))][-1]
-    assert_close(here(moved.params), ours.params, 1e-9)
+    assert_close(here(moved.params), ours.params, 1e-6 if row.eager else 1e-9)  # searches end at the root of rounding
 
 
 @pytest.mark.parametrize("row", [row for row in OURS.values() if not row.eager], ids=[n for n in OURS if not OURS[n].eager])
@@ -147,5 +145,5 @@ def test_what_is_saved_comes_back_where_it_is_wanted(tmp_path):
 
 
 def test_operands_on_two_devices_are_refused():
-    with pytest.raises(fn.InputError, match="all on one"):
+    with pytest.raises(fn.InputError, match="needs .* on "):
         fn.explicit(OBJECTIVE)(there(PARAMS), BATCHES[0])

@@ -85,7 +85,7 @@ def run(threads: int, generator: torch.Generator, device: str) -> dict[str, Any]
 def measure(x: int, network: Network, generator: torch.Generator, device: str) -> Point:
     """A step of explicit and of classic on one network, in turns."""
     params = network.layer.init(generator, dtype=torch.float32, device=device)
-    module = modules.copied(params, network.module.to(device=device, dtype=torch.float32))
+    module = modules.copied(params, network.module.to(dtype=torch.float32))
     batch = tuple(leaf.to(device) for leaf in network.batch)
     step_fn = fn.explicit(fn.supervised(network.layer, fn.softmax_cross_entropy()))
     sides = {

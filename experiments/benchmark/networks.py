@@ -32,14 +32,15 @@ class Scene(NamedTuple):
     targets: tuple[float, float, float]
 
 
-def scenes(generator: torch.Generator) -> dict[str, Scene]:
+def scenes(generator: torch.Generator, device: str) -> dict[str, Scene]:
     """The transformer on 8 and on 1 texts, LeNet-5 on 64 images."""
     transformer = (fn.transformer(*GPT), partial(modules.transformer, *GPT), partial(network_peers.jax_transformer, GPT[3]))
 
     def texts(count: int) -> Any:
-        return tuple(torch.randint(GPT[0], (count, GPT[1]), generator=generator) for _ in range(2))
+        return tuple(torch.randint(GPT[0], (count, GPT[1]), generator=generator).to(device) for _ in range(2))
 
-    images = torch.randn(64, 1, 28, 28, generator=generator), torch.randint(10, (64,), generator=generator)
+    digits = torch.randn(64, 1, 28, 28, generator=generator), torch.randint(10, (64,), generator=generator)
+    images = tuple(leaf.to(device) for leaf in digits)
     return {
         "transformer, 8 x 64 tokens": Scene(*transformer, texts(8), (0.70, 0.60, 0.75)),
         "transformer, 1 x 64 tokens": Scene(*transformer, texts(1), (0.85, 0.60, 1.0)),
@@ -48,16 +49,15 @@ def scenes(generator: torch.Generator) -> dict[str, Scene]:
 
 
 def run(race: Race, generator: torch.Generator) -> Iterator[Row]:
-    """Steps of every scene, the samples of two of them, and the memory of the transformer."""
-    if race.device != "cpu":
-        return
-    for name, scene in scenes(generator).items():
-        params = scene.layer.init(generator, dtype=torch.float32)
+    """Steps of every scene, the samples of two of them, and on a processor the memory of the transformer."""
+    for name, scene in scenes(generator, race.device).items():
+        params = scene.layer.init(generator, dtype=torch.float32, device=race.device)
         step_fn = fn.explicit(fn.supervised(scene.layer, fn.softmax_cross_entropy()))
         yield from steps_of(name, scene, params, step_fn, race)
         if len(scene.batch[0]) > 1:
             yield from samples_of(name, scene, params, step_fn, race)
-    yield from memory(scenes(generator)["transformer, 8 x 64 tokens"], generator, race)
+    if race.device == "cpu":
+        yield from memory(scenes(generator, race.device)["transformer, 8 x 64 tokens"], generator, race)
 
 
 def steps_of(name: str, scene: Scene, params: Any, step_fn: Any, race: Race) -> Iterator[Row]:
@@ -76,7 +76,7 @@ def steps_of(name: str, scene: Scene, params: Any, step_fn: Any, race: Race) -> 
         aims = scene.targets[:2] if peer == "classic PyTorch" else (None, None)
         yield row(f"eager, {name}", peer, eager, theirs, same=(expected, after, 1e-3), target=aims[0])
         yield row(f"compiled, {name}", peer, compiled, theirs, same=same, target=aims[1])
-    if peers.installed("jax"):
+    if peers.installed("jax") and race.device == "cpu":
         jitted = network_peers.jax_step(scene.in_jax(), params, scene.batch, LR)
         same = (expected, network_peers.after_jax(jitted), 1e-3)
         yield row(f"compiled, {name}", "JAX jit", compiled, jitted, same=same, target=scene.targets[2])

@@ -32,7 +32,8 @@ def leaves_of(module: nn.Module, of_gradients: bool = False) -> list[Tensor]:
 
 
 def copied(params: Any, module: nn.Module) -> nn.Module:
-    """The module itself, after its parameters became those of a tree."""
+    """The module itself, after its parameters became those of a tree, where these lie."""
+    module = module.to(tree.leaves(params)[0].device)
     for ours, theirs in zip(tree.leaves(params), leaves_of(module), strict=True):
         theirs.copy_(ours)
     return module

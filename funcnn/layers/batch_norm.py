@@ -76,13 +76,13 @@ def batch_norm(features: int, eps: float = 1e-5) -> Layer:
 
 
 def by_fixed(features: int, eps: float, mean: Float[Tensor, " C"], variance: Float[Tensor, " C"]) -> Layer:
-    """The batch norm whose statistics are these: an affine map, channel by channel."""
+    """The batch norm whose statistics are these, wherever its inputs are: an affine map, channel by channel."""
     title = f"calibrated({titled('batch_norm', features, eps=eps, default=1e-5)})"
 
     def forward(params: dict[str, Tensor], x: Inexact[Tensor, "N C *T"]) -> tuple[Tensor, Residuals]:
         w, b = (per_channel(params[name], x) for name in "wb")
-        r = per_channel(torch.rsqrt(kernels.constant(variance) + eps).to(x.dtype), x)
-        xhat = r * (x - per_channel(kernels.constant(mean).to(x.dtype), x))
+        r = per_channel(torch.rsqrt(kernels.constant(variance) + eps).to(x), x)
+        xhat = r * (x - per_channel(kernels.constant(mean).to(x), x))
         return xhat * w + b, (xhat, r * w)
 
     def summands(residuals: tuple[Tensor, Tensor], dy: Float[Tensor, "N C *T"]) -> dict[str, Rows]:

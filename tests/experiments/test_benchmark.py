@@ -167,7 +167,7 @@ def test_bad_options_get_one_line_and_exit_code_2(capsys, arguments):
 
 
 def test_the_scenes_of_the_networks_are_what_their_peers_compute():
-    for name, made in networks.scenes(generator()).items():
+    for name, made in networks.scenes(generator(), "cpu").items():
         params = made.layer.init(generator(), dtype=torch.float64)
         x, t = made.batch[0][:2], made.batch[1][:2]
         batch = (x.double() if x.is_floating_point() else x, t)
