@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as Samples
 
 from . import tree
+from .batches import rows, tensors
 from .calls import fingerprint, made_of
 from .data import Dataset
 from .errors import InputError, check_batch, check_count, check_generator, describe
@@ -34,6 +35,8 @@ INSTEAD: dict[type, str] = {
 def minibatches(data: Batch, batch_size: int, *, generator: Generator) -> Iterator[Batch]:
     """One epoch: every sample once, in a random order drawn from the generator, the last batch short where it must be.
 
+    A list or tuple of strings or numbers has one for each sample, and goes with them; one by itself is in every batch.
+
     Raises:
         InputError: batch_size is no positive integer; empty data, or leaves that disagree on N.
     """
@@ -51,10 +54,10 @@ def minibatches(data: Batch, batch_size: int, *, generator: Generator) -> Iterat
 
 
 def _shuffled(data: Batch, batch_size: int, generator: Generator) -> Iterator[Batch]:
-    first = tree.leaves(data)[0]
-    order = torch.randperm(first.shape[0], generator=generator, device=generator.device).to(first.device)
+    first, *_ = tensors(data)[0]
+    order = torch.randperm(len(first), generator=generator, device=generator.device).to(first.device)
     for chosen in order.split(batch_size):
-        yield tree.map(lambda leaf, chosen=chosen: leaf[chosen], data)
+        yield rows(data, chosen)
 
 
 def fit(

@@ -7,7 +7,7 @@ every torch.func transform and never make an accelerator wait.
 import math
 from collections.abc import Callable, Iterator
 from functools import reduce
-from numbers import Integral, Real
+from numbers import Integral, Number, Real
 from operator import attrgetter, getitem, itemgetter
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch import Tensor
 FLOATING = frozenset({torch.float64, torch.float32, torch.bfloat16, torch.float16})
 SHAPE, DTYPE, LAYOUT, NESTED, VERSION = map(attrgetter, ("shape", "dtype", "layout", "is_nested", "_version"))
 STRIDED = frozenset({torch.strided})
+VALUES = (str, bytes, Number)  # what a batch may have beside its tensors
 TENSORS = frozenset({Tensor, torch.nn.Parameter})
 OTHER = (ValueError, RecursionError)  # what optree raises of another tree; the second of one that it cannot print
 COMPLEX = frozenset({torch.complex128, torch.complex64})  # what a complex step carries through the same rules
@@ -162,10 +163,10 @@ def check_value(place: str, value: Any) -> None:
         raise InputError(place, describe(value), "a scalar of shape (), in a floating tensor")
 
 
-def flatten(place: str, tree: Any) -> tuple[list[Any], Any]:
+def flatten(place: str, tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> tuple[list[Any], Any]:
     """(leaves, structure) of any tree, None a leaf. Raises InputError where it has no end."""
     try:
-        return optree.tree_flatten(tree, none_is_leaf=True)
+        return optree.tree_flatten(tree, is_leaf, none_is_leaf=True)
     except RecursionError:
         raise InputError(place, "a tree that holds itself, or is a thousand levels deep", "a tree of tensors") from None
 
@@ -237,8 +238,16 @@ def check_params(params: Any) -> list[Any]:
     return leaves
 
 
+def is_column(x: Any) -> bool:
+    """Whether it is a list or a tuple of strings and numbers alone: see `batches`."""
+    return type(x) in (list, tuple) and len(x) > 0 and all(isinstance(entry, VALUES) for entry in x)
+
+
 def check_batch(batch: Any, place: str = "batch") -> list[Any]:
-    """The leaves. Raises InputError unless every one is a tensor and all have the same leading axis of at least 1."""
+    """The tensors. Raises InputError unless they have the same leading axis of at least 1, and so have all columns.
+
+    Strings and numbers by themselves may stand beside tensors.
+    """
     leaves, _ = of_batch(batch)
     try:
         counts = {size[0] for size in map(SHAPE, leaves)}
@@ -246,16 +255,28 @@ def check_batch(batch: Any, place: str = "batch") -> list[Any]:
             return leaves
     except (AttributeError, RuntimeError, IndexError, TypeError):
         pass  # no tensor, a nested one, which has no shape, one without axes, or a type
-    leaves, _ = flatten(place, batch)
-    count = leaves[0].shape[0] if leaves and is_dense(leaves[0]) and leaves[0].ndim else 0
-    for index, leaf in enumerate(leaves):
-        if not is_dense(leaf) or leaf.ndim == 0 or leaf.shape[0] == 0 or leaf.shape[0] != count:
-            samples = "at least one sample" if index == 0 else f"the {count} samples of the first leaf"
-            needs = f"a tensor with {samples} along its leading axis"
-            if not isinstance(leaf, Tensor):
-                needs = f"{needs}: what is no tensor is left out of a batch"
-            raise InputError(_path(batch, index, place), describe(leaf), needs)
-    return leaves
+    parts, spec = flatten(place, batch, is_column)
+    tensors = [part for part in parts if isinstance(part, Tensor)]
+    count = tensors[0].shape[0] if tensors and is_dense(tensors[0]) and tensors[0].ndim else 0
+    for index, part in enumerate(parts):
+        known = tensors and isinstance(part, VALUES)
+        column = is_column(part) and len(part) == count
+        if known or column or (is_dense(part) and part.ndim and part.shape[0] == count > 0):
+            continue
+        at, first = str(spec.accessors()[index].codify(place)), not tensors or part is tensors[0]
+        samples = "at least one sample" if first else f"the {count} samples of the first tensor"
+        if is_column(part) and tensors:
+            raise InputError(at, f"a {type(part).__name__} of {len(part)}", f"an entry for each of {samples}")
+        beside = "" if isinstance(part, Tensor) or not tensors else ", or a string or a number"
+        raise InputError(at, describe(part), f"a tensor with {samples} along its leading axis{beside}")
+    return tensors
+
+
+def check_samples(x: Any, place: str) -> None:
+    """As `check_batch`, where there is nothing but tensors. Raises InputError."""
+    check_batch(x, place)
+    for index, leaf in enumerate(flatten(place, x)[0]):
+        check_tensor(_path(x, index, place), leaf)
 
 
 def check_like(place: str, tree: Any, params: Any, exactly: bool = True) -> tuple[list[Any], Any]:

@@ -15,7 +15,8 @@ Where the gradient is backpropagated by rules that have summands (`explicit` of 
 whole batch does the work, and the last two never form a g_n: see `layers.factors`. The clipped mean takes no second pass,
 because the backward pass is linear in dy, row by row: scaling the loss of sample n by c_n scales row n of every dy by c_n.
 A sum of such objectives and penalties is taken term by term, and its N gradients are formed: see `sums`.
-Any other provider takes the general way: torch.func.vmap over batches of one, memory for N gradients included.
+Any other provider takes the general way: torch.func.vmap over batches of one, memory for N gradients included; of a batch
+with strings, one for each sample, it is a loop.
 """
 
 from collections.abc import Callable
@@ -25,6 +26,7 @@ import torch
 from torch import Tensor
 
 from . import kernels, tree
+from .batches import by_samples, samples
 from .errors import InputError, check_autocast, check_batch, check_like, check_number, check_params, describe
 from .layers.factors import Rows, Summands
 from .losses import Mean
@@ -103,15 +105,10 @@ def _summands(step_fn: StepFn | Callable[[Params, Batch], Any]) -> Callable[[Par
     rule: Any = behind_door(provider.value_and_grad)
 
     def by_vmap(params: Params, batch: Batch) -> tuple[Tensor, Summands]:
-        samples, unflatten = tree.flatten(batch)
-        if not samples:
-            raise InputError("batch", describe(batch), "at least one tensor, with a sample in every row")
+        def single(sample: Batch) -> tuple[Tensor, Params]:
+            return fitting("step_fn(params, batch)", provider(params, sample), params)
 
-        def single(sample: list[Tensor]) -> tuple[Tensor, Params]:
-            result = provider(params, unflatten([leaf.unsqueeze(0) for leaf in sample]))
-            return fitting("step_fn(params, batch)", result, params)
-
-        values, grads = torch.func.vmap(single)(samples)
+        values, grads = by_samples(single, batch)
         return values, tree.map(Rows, grads)
 
     gradients = samples_of(rule) or by_vmap
@@ -119,6 +116,8 @@ def _summands(step_fn: StepFn | Callable[[Params, Batch], Any]) -> Callable[[Par
     def call(params: Params, batch: Batch) -> tuple[Tensor, Summands]:
         check_autocast()
         tensors = [*check_params(params), *check_batch(batch)]
+        if not samples(batch):
+            raise InputError("batch", describe(batch), "at least one tensor, with a sample in every row")
         if not isinstance(rule, Backpropagated):
             _check_room(params, batch)
         values, summands = unharmed("step_fn(params, batch)", tensors, gradients, params, batch)
@@ -130,10 +129,10 @@ def _summands(step_fn: StepFn | Callable[[Params, Batch], Any]) -> Callable[[Par
 
 def _check_room(params: Params, batch: Batch) -> None:
     """Raises InputError unless the gradients of all samples fit into memory."""
-    leaves, (first, *_) = tree.leaves(params), [*tree.leaves(batch), None]
-    if leaves and first is not None:
-        size = len(first) * sum(leaf.nbytes for leaf in leaves)
-        check_memory("batch", f"{len(first)} samples, each with a gradient,", size, leaves[0].device)
+    leaves, count = tree.leaves(params), samples(batch)
+    if leaves:
+        size = count * sum(leaf.nbytes for leaf in leaves)
+        check_memory("batch", f"{count} samples, each with a gradient,", size, leaves[0].device)
 
 
 def _norms(values: Tensor, summands: Summands) -> Tensor:

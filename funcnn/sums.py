@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from . import tree
+from .batches import samples
 from .errors import InputError, called, check_like, check_number, check_pair, check_value, describe
 from .layers.factors import Rows, Summands
 from .objectives import Backpropagated, Composed, of_some
@@ -58,7 +59,7 @@ class OfParams(NamedTuple):
 
     def by_samples(self, params: Params, batch: Batch) -> tuple[Tensor, Summands]:
         """The same value and gradient for each of the N samples."""
-        count = len(tree.leaves(batch)[0])
+        count = samples(batch)
         value, grads = self(params, batch)
         return value.expand(count), tree.map(lambda leaf: Rows(leaf.expand(count, *leaf.shape)), grads)
 

@@ -24,7 +24,7 @@ Params: TypeAlias = Tree  # leaves are floating tensors; () where there are none
 Inputs: TypeAlias = Tree  # a tensor whose leading axis is N; a pair of it and seeds where a network drops
 Residuals: TypeAlias = Tree  # what forward keeps for backward: leaves are tensors
 State: TypeAlias = Tree  # what an optimizer remembers between steps
-Batch: TypeAlias = Tree  # every leaf has the same leading axis N; supervised learning: (inputs, targets)
+Batch: TypeAlias = Tree  # tensors of the same leading axis N, and what `batches` lists; supervised: (inputs, targets)
 
 A = TypeVar("A", contravariant=True)
 B = TypeVar("B", contravariant=True)

@@ -25,6 +25,7 @@ ORDER = [
     ["causes", "types", "kernels", "report", "display"],
     ["history", "fused"],
     ["tree", "plots", "data"],
+    ["batches"],
     ["layers"],
     ["losses"],
     ["objectives"],

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 Formula = Callable[..., Tensor]
+WORDS = (str, bytes, Number)
 
 
 def plain(x: Any) -> Any:
@@ -29,6 +31,33 @@ def mapped(function: Callable[[Any], Any], x: Any) -> Any:
     if isinstance(x, (tuple, list)):
         return type(x)(function(part) for part in x) if type(x) in (tuple, list) else type(x)(*map(function, x))
     raise TypeError(f"a {type(x).__name__} in a tree of tensors")
+
+
+def plain_batch(x: Any) -> Any:
+    """The same of a batch, in which there are words and numbers, too."""
+    return x if isinstance(x, WORDS) else plain(x) if isinstance(x, Tensor) else mapped(plain_batch, x)
+
+
+def is_column(x: Any) -> bool:
+    """Whether a part of a batch has a word or a number for each sample."""
+    return isinstance(x, (list, tuple)) and bool(x) and all(isinstance(part, WORDS) for part in x)
+
+
+def counts(batch: Any) -> list[int]:
+    """How many samples each part of a batch has, those of tensors first."""
+    if isinstance(batch, Tensor) or is_column(batch):
+        return [len(batch) if is_column(batch) or batch.ndim else 0]
+    parts = batch.values() if isinstance(batch, dict) else () if isinstance(batch, WORDS) else batch
+    return [count for part in parts for count in counts(part)]
+
+
+def rows_of(batch: Any, chosen: list[int]) -> Any:
+    """Some samples of a batch."""
+    if isinstance(batch, Tensor):
+        return batch[chosen]
+    if is_column(batch):
+        return type(batch)(batch[n] for n in chosen)
+    return batch if isinstance(batch, WORDS) else mapped(lambda part: rows_of(part, chosen), batch)
 
 
 def leaves(x: Any) -> list[Tensor]:

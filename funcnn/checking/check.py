@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .. import kernels, tree
+from ..batches import samples
 from ..causes import Cause
 from ..errors import InputError, check_autocast, check_batch, check_number, check_params, check_seed
 from ..report import Finding, Report
@@ -74,7 +75,7 @@ def check(
     check_batch(batch)
     check_finite("params", params)
     check_finite("batch", batch)
-    counts = (len(tree.leaves(batch)[0]),) if tree.leaves(batch) else (1,)
+    counts = (samples(batch) or 1,)
     known = None if reference is None else densely(provider("reference", reference))
     paths = tree.paths(params, "params")
     tables = check_tables(witnesses, hypotheses)

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .. import tree
+from ..batches import by_samples, rows
 from ..objectives import Backpropagated
 from ..providers.batched import batched
 from ..providers.doors import behind_door
@@ -24,7 +25,7 @@ def per_sample_gradients(surface: Surface) -> list[tuple[Tensor, Tensor]]:
     """For every leaf (g_n, r_n) in float64, with a leading N; the first samples alone where all would be too many."""
     subject, count = surface.subject, max(1, TOGETHER // sum(leaf.numel() for leaf in surface.leaves))
     if subject.rows is None:
-        subject = subject._replace(batch=tree.map(lambda leaf: leaf[:count], subject.batch))
+        subject = subject._replace(batch=rows(subject.batch, slice(count)))
         surface = Surface(subject)
         g = _alone(subject.claimed, copied(subject.params), copied(subject.batch))
     else:
@@ -50,5 +51,4 @@ def errors(samples: list[tuple[Tensor, Tensor]]) -> Float[Tensor, "N leaves"]:
 def _alone(step_fn: StepFn, params: Params, batch: Batch) -> Params:
     if isinstance(behind_door(step_fn.value_and_grad), Backpropagated):
         return per_sample(step_fn)(params, batch)[1]
-    leaves, unflatten = tree.flatten(batch)
-    return batched(lambda *sample: step_fn(params, unflatten([leaf[None] for leaf in sample]))[1])(*leaves)
+    return by_samples(lambda sample: step_fn(params, sample)[1], batch, batched)

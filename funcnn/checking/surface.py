@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .. import kernels, tree
+from ..batches import by_samples, samples
 from ..errors import InputError
 from ..providers.batched import batched
 from ..providers.complex_plane import complex_step
@@ -230,7 +231,7 @@ class Surface:
     @cached_property
     def splits(self) -> bool:
         """Whether the value is made of the samples' own values."""
-        if self.subject.rows is not None or not tree.leaves(self.batch):
+        if self.subject.rows is not None or not samples(self.batch):
             return self.subject.rows is not None
         terms = attempt(self.terms, self.params)  # it may be that there is no batch of one
         return terms is not None and bool(torch.isclose(terms.mean(), self.center, rtol=1e-9, atol=0.0))
@@ -239,10 +240,5 @@ class Surface:
         """The values of the samples."""
         if self.subject.rows is not None:
             return self.subject.rows.terms(params)
-        samples, unflatten = tree.flatten(self.batch)
-
-        def alone(*leaves: Tensor) -> Tensor:
-            return self.reference.value(params, unflatten([leaf[None] for leaf in leaves]))
-
-        terms: Tensor = batched(alone)(*samples)
+        terms: Tensor = by_samples(lambda sample: self.reference.value(params, sample), self.batch, batched)
         return terms

@@ -15,12 +15,12 @@ from torch import Generator, Tensor
 
 from ..errors import (
     InputError,
-    check_batch,
     check_count,
     check_device,
     check_dtype,
     check_generator,
     check_number,
+    check_samples,
     describe,
     is_dense,
 )
@@ -198,7 +198,7 @@ def split(
             the parts empty.
     """
     check_generator(generator)
-    check_batch(inputs, "inputs")
+    check_samples(inputs, "inputs")
     if not is_dense(inputs):
         raise InputError("inputs", describe(inputs), "a tensor")
     if inputs.is_complex() or inputs.is_meta:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import InputError, check_batch, check_params, check_tensor, describe
+from ..errors import InputError, check_params, check_samples, check_tensor, describe
 from ..types import Layer, Params
 from .batch_norm import OverBatch, by_fixed
 from .columns import Forward
@@ -70,7 +70,7 @@ def calibrate(layer: Layer, params: Params, batches: Iterable[Tensor]) -> Layer:
         raise InputError("batches", "none", "at least one tensor of inputs")
     for index, x in enumerate(inputs):
         check_tensor(f"batches[{index}]", x)
-        check_batch(x, f"batches[{index}]")
+        check_samples(x, f"batches[{index}]")
     known: list[Moments] = []
     while True:
         seen: list[Moments] = []

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .. import kernels, tree
-from ..errors import InputError, check_autocast, check_batch, check_params, describe
+from ..errors import InputError, check_autocast, check_params, check_samples, describe
 from ..memory import check_memory
 from ..types import Layer, Params
 from .pullbacks import pulled, ran
@@ -34,7 +34,7 @@ def jacobian(layer: Layer, params: Params, x: Tensor) -> tuple[Params, Any]:
         raise InputError("layer", describe(layer), "a Layer, such as dense(4, 3)")
     check_autocast()
     check_params(params)
-    check_batch(x, "x")
+    check_samples(x, "x")
     y, residuals = ran(layer.forward, params, x)
     size = y.numel() * (sum(leaf.numel() for leaf in tree.leaves(params)) + x.numel() + y.numel()) * y.itemsize
     check_memory("x", f"derivatives of {y.numel()} outputs", size, y.device)

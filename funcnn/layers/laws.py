@@ -20,7 +20,7 @@ from torch import Tensor
 
 from .. import tree
 from ..causes import Cause
-from ..errors import InputError, check_autocast, check_batch, check_params, check_seed, describe
+from ..errors import InputError, check_autocast, check_params, check_samples, check_seed, describe
 from ..report import Finding, Report, at, relative_error, worst_index
 from ..types import Layer, Params, Residuals
 from .columns import Column
@@ -52,7 +52,7 @@ def laws(layer: Layer, params: Params, x: Tensor, *, seed: int = 0) -> Report:
         raise InputError("layer", describe(layer), "a Layer, such as dense(4, 3)")
     check_autocast()
     check_params(params)
-    check_batch(x, "x")
+    check_samples(x, "x")
     if len(x) < 2:
         raise InputError("x", describe(x), "two samples at least, or nothing tells one from the batch")
     generator = torch.Generator().manual_seed(check_seed(seed))

@@ -20,7 +20,8 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from .. import tree
-from ..errors import Flattening, InputError, check_batch, check_params, describe, is_dense
+from ..batches import tensors
+from ..errors import TENSORS, Flattening, InputError, check_batch, check_params, describe, is_dense
 from ..providers.doors import lifted, origin
 from ..types import At, Batch, Optimizer, Params, State, Step, Tree, loadable
 from .descent import check_state, lift_optimizer
@@ -30,7 +31,7 @@ KIND = attrgetter("shape", "dtype", "device", "requires_grad")
 ON_GPU = {"triton.cudagraphs": True}
 ON_CPU = {"cpp_wrapper": True, "pattern_matcher": False}  # the matcher would make one call of 1 b + X W again
 of_step = Flattening("params, state, batch")
-Compiled = Callable[[list[Tensor]], list[Tensor]]
+Compiled = Callable[[list[Any]], list[Tensor]]
 
 
 @loadable
@@ -47,8 +48,9 @@ def compiled(optimizer_fn: Any) -> Optimizer:
 
         train(step_fn, compiled(sgd(0.1)), params, batches)
 
-    The numbers are those of the optimizer itself to rounding. The first step with new shapes compiles, which takes seconds;
-    labels are looked at by the compiled code. Where there is no C++ compiler a warning says so and the steps run eagerly.
+    The numbers are those of the optimizer itself to rounding. The first step with new shapes compiles, which takes seconds,
+    and so does one with another string or number in its batch, with a warning; labels are looked at by the compiled code.
+    Where there is no C++ compiler a warning says so and the steps run eagerly.
 
     Args:
         optimizer_fn: As for `train`; one that looks at values to decide (a line search) cannot be compiled.
@@ -125,33 +127,41 @@ def _run(
     if any(isinstance(leaf, Tensor) and leaf.is_neg() for leaf in leaves):  # the compiled code reads memory, not the bit
         leaves = [leaf.resolve_neg() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
         arguments = spec.unflatten(leaves)
-    signature = (spec, _layouts(leaves))
+    signature = (spec, *_signature(leaves))
     for known in compilations:
         if known.step_fn is step_fn and known.signature == signature:
             return known.unflatten(known.run(leaves))
     params, state, batch = arguments
     check_params(params)
     check_batch(batch)
+    if any(known.step_fn is step_fn and known.signature[:2] == signature[:2] for known in compilations):
+        needs = "leave out of a batch what its objective does not ask for"
+        warnings.warn(
+            f"compiled: the step is compiled anew for other strings or numbers in the batch; {needs}", stacklevel=5
+        )
     check_state(state, optimizer.init(params))
     for leaf in tree.leaves(state):
         if not is_dense(leaf):
             raise InputError("state", describe(leaf), "dense tensors alone: compiled code would go on with the first number")
-    compilations.append(Compilation(step_fn, signature, *_compile(whole, arguments, leaves)))
+    compilations.append(Compilation(step_fn, signature, *_compile(whole, arguments)))
     return compilations[-1].unflatten(compilations[-1].run(leaves))
 
 
-def _layouts(leaves: list[Any]) -> list[Any] | None:
+def _signature(leaves: list[Any]) -> tuple[Any, Any]:
+    """The layouts of the tensors, and what else there is: a compiled function has it inside."""
+    others: list[Any] = []
     try:
-        return [*map(KIND, leaves), *map(Tensor.stride, leaves)]
-    except (AttributeError, TypeError, RuntimeError):  # no tensor, or a nested or sparse one: the checks say which
-        return None
+        if not TENSORS.issuperset(map(type, leaves)):
+            others = [None if isinstance(leaf, Tensor) else (type(leaf), repr(leaf)) for leaf in leaves]
+            leaves = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        return [*map(KIND, leaves), *map(Tensor.stride, leaves)], others
+    except (TypeError, RuntimeError):  # a nested or sparse tensor: the checks say which
+        return None, others
 
 
-def _compile(
-    step: Callable[..., Any], arguments: Tree, leaves: list[Tensor]
-) -> tuple[Compiled, Callable[[list[Tensor]], Any]]:
+def _compile(step: Callable[..., Any], arguments: Tree) -> tuple[Compiled, Callable[[list[Tensor]], Any]]:
     """The step as a function of the flat leaves, and what builds its result of its flat results."""
-    _, unflatten_arguments = tree.flatten(arguments)
+    leaves, unflatten_arguments = tensors(arguments)
     unflatten_result: list[Callable[[list[Tensor]], Any]] = []
 
     @torch.no_grad()
@@ -172,16 +182,17 @@ def _compile(
         needs = f"one that takes every tensor as an argument, without looking at values ({str(error).splitlines()[0]})"
         raise InputError("step_fn, optimizer_fn", "a step that torch cannot trace", needs) from error
     (unflatten,) = unflatten_result
-    tracked = any(leaf.requires_grad for leaf in leaves)
+    tracked, only_tensors = any(leaf.requires_grad for leaf in leaves), len(leaves) == len(tree.leaves(arguments))
     try:
         function = torch._inductor.compile(graph, [leaf.detach() for leaf in leaves], options=ON_GPU if on_gpu else ON_CPU)
     except Exception as error:
         if not _lacks_compiler(error):
             raise
         warnings.warn("compiled: found no C++ compiler, so the step runs eagerly; install one, such as g++", stacklevel=5)
-        return (lambda leaves: flat(*leaves)), unflatten
+        return (lambda leaves: flat(*(leaf for leaf in leaves if isinstance(leaf, Tensor)))), unflatten
 
-    def run(leaves: list[Tensor]) -> list[Tensor]:
+    def run(leaves: list[Any]) -> list[Tensor]:
+        leaves = leaves if only_tensors else [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         try:
             results = function(*(leaf.detach() for leaf in leaves)) if tracked else function(*leaves)
         except RuntimeError as error:

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from .. import tree
+from ..batches import tensors
 from ..errors import check_autocast
 from ..types import Batch, Objective, Params, StepFn, ValueFn
 from .analytic import OnlyAnalytic, to_complex
@@ -76,11 +77,11 @@ def complex_step(objective: Objective, step: float | None = None, chunk_size: in
     def gradient(value: ValueFn) -> Any:
         def of_leaves(params: Params, batch: Batch, trained: list[bool]) -> tuple[Tensor, list[Tensor]]:
             check_autocast()
-            leaves, unflatten = tree.flatten((params, batch))
+            leaves, unflatten = tensors((params, batch))
             own, _ = tree.parted(tree.leaves(params), trained)
 
-            def on_leaves(*tensors: Tensor) -> tuple[Tensor, ...]:
-                params, batch = unflatten(list(tensors))
+            def on_leaves(*operands: Tensor) -> tuple[Tensor, ...]:
+                params, batch = unflatten(list(operands))
                 center = value(params, batch)  # in real numbers: whatever does not fit is found here
                 # Where the value is no number there is no derivative, though a continuation may have one: log(-1) is i pi.
                 slopes = [values.imag / h + 0 * center for values in complex_values(params, batch, center, trained)]

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .. import tree
+from ..batches import tensors
 from ..errors import InputError
 from ..types import Batch, Objective, Params, StepFn, ValueFn
 from .doors import Gradient, Value, check_objective, provider
@@ -54,11 +55,11 @@ def autograd(objective: Objective) -> StepFn:
     def gradient(value: ValueFn) -> Any:
         def of_leaves(params: Params, batch: Batch, trained: list[bool]) -> tuple[Tensor, list[Tensor]]:
             leaves, unflatten_params = tree.flatten(params)
-            samples, unflatten_batch = tree.flatten(batch)
+            samples, unflatten_batch = tensors(batch)
             own, frozen = tree.parted(leaves, trained)
 
-            def on_leaves(*tensors: Tensor) -> Tensor:
-                own, rest = list(tensors[: sum(trained)]), list(tensors[sum(trained) :])
+            def on_leaves(*operands: Tensor) -> Tensor:
+                own, rest = list(operands[: sum(trained)]), list(operands[sum(trained) :])
                 params = unflatten_params(tree.joined(own, rest[: len(frozen)], trained))
                 return value(params, unflatten_batch(rest[len(frozen) :]))
 

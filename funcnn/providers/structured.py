@@ -23,6 +23,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from .. import tree
+from ..batches import tensors
 from ..layers.columns import Carry, Column, Move
 from ..layers.combine import chain
 from ..layers.pullbacks import ran
@@ -62,7 +63,7 @@ def probes(
     if isinstance(value, OfParams) and isinstance(value.function, OfEntries):
         return [_of_entry(value.function, leaf, center) for leaf in tree.leaves(params)]
     # What a function makes of its inputs is not known; most of them it shares among the moved entries.
-    elements = sum(leaf.numel() for leaf in tree.leaves(params) + tree.leaves(batch)) // 16
+    elements = sum(leaf.numel() for leaf in tensors((params, batch))[0]) // 16
     every = _anywhere(lambda params: value(params, batch), params, center, vectorize)
     return [probe._replace(elements=elements) for probe in every]
 

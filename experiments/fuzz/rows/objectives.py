@@ -10,7 +10,19 @@ from torch import Generator, Tensor
 import funcnn as fn
 from experiments.fuzz.agreement import ANY, Untold
 from experiments.fuzz.case import Call
-from experiments.fuzz.formulas import affine, differentiable, gradients, leaves, of_leaves, plain, series, torchs
+from experiments.fuzz.formulas import (
+    affine,
+    counts,
+    differentiable,
+    gradients,
+    leaves,
+    of_leaves,
+    plain,
+    plain_batch,
+    rows_of,
+    series,
+    torchs,
+)
 from experiments.fuzz.rows.networks import normal, weights
 
 NETWORK = fn.serial(fn.dense(4, 3), fn.tanh())
@@ -84,6 +96,18 @@ def smooth(params: Any, batch: Any) -> Tensor:
     return (((x @ params["w"] + params["b"]).tanh() - t) ** 2).mean()
 
 
+def of_words(params: Any, batch: Any) -> Tensor:
+    """One of a batch with names and a number."""
+    lengths = torch.tensor([float(len(name)) for name in batch["name"]], dtype=torch.float64)
+    errors = (batch["x"] @ params["w"] + params["b"] - batch["t"]) ** 2
+    return (lengths[:, None] * errors).mean() * batch["rate"]
+
+
+def words(g: Generator) -> tuple[Any, Any]:
+    """(params, batch)."""
+    return weights(g), {"x": normal(g, 5, 4), "t": normal(g, 5, 3), "name": ["a", "bb", "c", "dd", "eee"], "rate": 0.5}
+
+
 def by_hand(params: Any, batch: Any) -> Any:
     """Its gradient."""
     x, t = batch
@@ -99,9 +123,9 @@ def task(g: Generator) -> tuple[Any, Any]:
 
 def differentiated(f: Any, params: Any, batch: Any) -> Any:
     """(value, gradients) of an objective by classic autograd; every sample of a batch is there."""
-    params, batch = plain(params), plain(batch)
-    counts = {leaf.shape[0] if leaf.ndim else 0 for leaf in leaves(batch)}
-    if len(counts) > 1 or 0 in counts or not all(leaf.is_floating_point() for leaf in leaves(params)):
+    params, batch = plain(params), plain_batch(batch)
+    own = set(counts(batch))
+    if len(own) > 1 or 0 in own or not all(leaf.is_floating_point() for leaf in leaves(params)):
         raise TypeError("no batch")
     with torch.enable_grad():
         differentiable(params)
@@ -113,10 +137,8 @@ def differentiated(f: Any, params: Any, batch: Any) -> Any:
 
 def each(f: Any, params: Any, batch: Any) -> list[Any]:
     """The gradient of every sample by itself."""
-    batch = plain(batch)
-    count = leaves(batch)[0].shape[0]
-    alone = [of_leaves(batch, [leaf[n : n + 1] for leaf in leaves(batch)]) for n in range(count)]
-    return [differentiated(f, params, one)[1] for one in alone]
+    batch = plain_batch(batch)
+    return [differentiated(f, params, rows_of(batch, [n]))[1] for n in range(counts(batch)[0])]
 
 
 def stacked(f: Any, params: Any, batch: Any) -> Any:
@@ -221,6 +243,7 @@ def penalty(make: Callable[..., fn.Objective], formula: Callable[..., Tensor]) -
     return Call(lambda g: (0.1, weights(g)), lambda rate, w: fn.explicit(make(rate))(w, torch.ones(1)), truth, power=0.25)
 
 
+WORDS = fn.Objective(of_words)
 DIFFERENCES = {"central": 0.55, "forward": 0.35, "backward": 0.35}
 ROWS = {
     "half_squared_error": loss(
@@ -278,6 +301,12 @@ ROWS = {
     "finite_difference, of a network": of_network(
         fn.finite_difference, _both, lambda *a: _seen(differentiated(*a)), power=0.5, spreads=True
     ),
+    "autograd, of words": Call(
+        words, lambda *a: _both(fn.autograd(WORDS), *a), lambda *a: _with_value(differentiated(of_words, *a))
+    ),
+    "per_sample, of words": Call(
+        words, lambda *a: fn.per_sample(fn.func_grad(WORDS))(*a)[1], lambda *a: stacked(of_words, *a)
+    ),
     "PROVIDERS": of_network(
         lambda objective: [make(objective) for make in fn.PROVIDERS.values()],
         lambda made, *rest: [one(*rest)[0] for one in made],
@@ -321,6 +350,5 @@ def _squares(params: Any, batch: Any) -> Tensor:
 
 
 def _values(f: Any, params: Any, batch: Any) -> Tensor:
-    batch = plain(batch)
-    rows = [of_leaves(batch, [leaf[n : n + 1] for leaf in leaves(batch)]) for n in range(leaves(batch)[0].shape[0])]
-    return torch.stack([f(plain(params), row) for row in rows])
+    batch = plain_batch(batch)
+    return torch.stack([f(plain(params), rows_of(batch, [n])) for n in range(counts(batch)[0])])

@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 import funcnn as fn
 from experiments.fuzz.agreement import Untold
 from experiments.fuzz.case import Call
-from experiments.fuzz.formulas import leaves, mapped, of_leaves, plain
+from experiments.fuzz.formulas import counts, leaves, mapped, of_leaves, plain, plain_batch, rows_of
 from experiments.fuzz.rows.objectives import differentiated, smooth, task
 from experiments.fuzz.rows.records import everything
 
@@ -86,20 +86,15 @@ def _searched(make: Callable[..., Any], given: tuple[Any, ...]) -> Call:
     return Call(lambda g: (*given, *task(g)), run, truth)
 
 
-def rows_of(data: Any, chosen: Tensor) -> Any:
-    """Some samples of every leaf."""
-    return data[chosen] if isinstance(data, Tensor) else mapped(lambda part: rows_of(part, chosen), data)
-
-
 def _batches(data: Any, size: int, generator: Generator) -> list[Any]:
     if any(isinstance(leaf, Tensor) and leaf.is_quantized for leaf in everything(data)):
         raise Untold  # rows of it are rows
-    data = plain(data)
-    counts = {len(leaf) for leaf in leaves(data)}
-    if len(counts) != 1 or 0 in counts or isinstance(size, bool):
+    data = plain_batch(data)
+    own = set(counts(data))
+    if len(own) != 1 or 0 in own or isinstance(size, bool):
         raise TypeError("no data")
-    order = torch.randperm(counts.pop(), generator=generator)
-    return [rows_of(data, chosen) for chosen in order.split(int(size))]
+    order = torch.randperm(own.pop(), generator=generator)
+    return [rows_of(data, chosen.tolist()) for chosen in order.split(int(size))]
 
 
 def _fit(f: Any, lr: float, params: Any, data: Any, epochs: Any, size: int, generator: Generator, evaluate: Any) -> Any:
@@ -224,7 +219,7 @@ def _scanned(params: Any, batches: Any) -> Any:
 def _scanned_truth(params: Any, batches: Any) -> Any:
     w, values = plain(params), []
     for k in range(len(batches[0])):
-        value, grads = differentiated(smooth, w, rows_of(plain(batches), torch.tensor(k)))
+        value, grads = differentiated(smooth, w, mapped(lambda leaf, k=k: leaf[k], plain(batches)))
         w = of_leaves(w, [leaf - 0.1 * grad for leaf, grad in zip(leaves(w), leaves(grads), strict=True)])
         values.append(value)
     return w, torch.stack(values)
