@@ -1,6 +1,7 @@
 """funcnn: neural networks as pure functions, with the gradient as an argument. This file is the listing of the API."""
 
 from . import data as data
+from . import distributed as distributed
 from . import tree as tree
 from .causes import Cause as Cause
 from .checking.audit import audit as audit
@@ -121,7 +122,7 @@ __version__ = "0.1.0"
 __all__ = [
     name
     for name, thing in list(globals().items())
-    if name[0] != "_" and (name in ("data", "tree") or not hasattr(thing, "__file__"))
+    if name[0] != "_" and (name in ("data", "distributed", "tree") or not hasattr(thing, "__file__"))
 ]
 
 

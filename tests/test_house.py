@@ -32,6 +32,7 @@ ORDER = [
     ["sums"],
     ["providers"],
     ["samples"],
+    ["distributed"],
     ["optimizers"],
     ["loop"],
     ["storage"],
@@ -163,13 +164,13 @@ def test_every_file_is_imported_as_a_module_under_its_own_name(module):
 
 def test_no_public_name_shadows_a_file():
     files = {path.stem for path in ROOT.glob("*.py")} | {path.parent.name for path in ROOT.glob("*/__init__.py")}
-    assert {name for name in fn.__all__ if name in files} == {"data", "tree"}  # which are the modules themselves
-    assert type(fn.data) is type(fn.tree) is type(sys)
+    assert {name for name in fn.__all__ if name in files} == {"data", "distributed", "tree"}  # the modules themselves
+    assert type(fn.data) is type(fn.distributed) is type(fn.tree) is type(sys)
 
 
 def test_what_a_folder_holds_is_listed_in_one_place():
     for path in ROOT.glob("*/__init__.py"):
-        if path.parent.name != "data":  # a module with a file format beside it
+        if path.parent.name not in ("data", "distributed"):  # which are modules of the listing
             assert not GRAPH[module_of(path)] and not imports(path)[1], path
 
 
@@ -194,7 +195,7 @@ def test_help_lists_the_api_and_nothing_else():
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in LISTED if name not in ("data", "tree", "PROVIDERS", "WITNESSES", "HYPOTHESES")]
+    "name", [name for name in LISTED if name not in ("data", "distributed", "tree", "PROVIDERS", "WITNESSES", "HYPOTHESES")]
 )
 def test_every_public_name_says_what_it_is(name):
     thing = getattr(fn, name)

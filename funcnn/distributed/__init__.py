@@ -1,0 +1,5 @@
+"""Many machines: providers whose work is divided among the ranks of torch.distributed."""
+
+from .bucket import data_parallel as data_parallel
+from .bucket import rows as rows
+from .ranks import RankEnded as RankEnded
