@@ -1,6 +1,7 @@
 """Hostile input at every public door, some hundreds of cases of `experiments.fuzz`; and that the fuzzer can fail."""
 
 from itertools import count
+from types import FunctionType
 
 import funcnn as fn
 from experiments.fuzz import planted
@@ -13,8 +14,9 @@ CASES = 400
 
 
 def public():
-    """Every public name, those of data and tree by their own."""
-    names = {name for name in fn.__all__ if name not in ("data", "tree")}
+    """Every public name, those of data, distributed and tree by their own."""
+    names = {name for name in fn.__all__ if name not in ("data", "distributed", "tree")}
+    names |= {f"distributed.{name}" for name, thing in vars(fn.distributed).items() if isinstance(thing, FunctionType)}
     for module in (fn.data, fn.tree):
         own = {name for name, thing in vars(module).items() if getattr(thing, "__module__", "") == module.__name__}
         names |= {f"{module.__name__[7:]}.{name}" for name in own if name[0] != "_" and name not in UNCHECKED}

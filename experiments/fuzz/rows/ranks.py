@@ -1,0 +1,52 @@
+"""What ranks do together, of a process that is the only rank."""
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+import funcnn as fn
+from experiments.fuzz.case import TAPED, Call
+from experiments.fuzz.rows.objectives import differentiated, of_network
+from experiments.fuzz.rows.trainings import task
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """A group of this process alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=0, world_size=1)
+        try:
+            yield
+        finally:
+            dist.destroy_process_group()
+
+
+def in_group(call: Callable[..., Any]) -> Callable[..., Any]:
+    """The call in such a group."""
+
+    def run(*arguments: Any) -> Any:
+        with alone():
+            return call(*arguments)
+
+    return run
+
+
+def _mean(objective: fn.Objective, params: Any, batch: Any) -> Any:
+    return fn.distributed.data_parallel(fn.explicit(objective), share=fn.distributed.rows)(params, batch)
+
+
+def _differentiated(*arguments: Any) -> Any:
+    value, grads = differentiated(*arguments)
+    return value.to(torch.promote_types(value.dtype, torch.float32)), grads
+
+
+ROWS = {
+    "distributed.data_parallel": of_network(
+        lambda objective: objective, in_group(_mean), _differentiated, refused=frozenset(TAPED), spreads=True
+    ),
+    "distributed.rows": Call(lambda g: (task(g)[1],), in_group(fn.distributed.rows), lambda batch: batch),
+}
