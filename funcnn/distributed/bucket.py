@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 
 from .. import tree
+from ..batches import rows as chosen
+from ..batches import samples
 from ..errors import InputError, check_batch, check_params, describe
 from ..objectives import of_some
 from ..providers.doors import behind_door, lifted
@@ -71,7 +73,7 @@ def rows(batch: Batch) -> Batch:
     """
     check_group("rows(batch)", None)
     check_batch(batch)
-    return tree.map(lambda leaf: leaf[rank(None) :: size(None)], batch)
+    return chosen(batch, slice(rank(None), None, size(None)))
 
 
 class MeanValue(NamedTuple):
@@ -129,14 +131,15 @@ class MeanGradient(NamedTuple):
 
 
 def _at_hand(mean: MeanValue | MeanGradient, params: Params, batch: Batch) -> tuple[list[Tensor], Batch, int]:
-    """The parameters, the samples of this rank, and how many these are; a batch of no tensors counts as one."""
+    """The parameters, the samples of this rank, and how many these are; a batch without tensors is one."""
     leaves = check_params(params)
     check_alone(f"{mean}(params, batch)", [*leaves, *tree.leaves(batch)])
     own = batch if mean.share is None else mean.share(batch)
-    samples = tree.leaves(own)
-    if samples and all(isinstance(leaf, Tensor) and leaf.shape[:1] == (0,) for leaf in samples):
+    tensors = [leaf for leaf in tree.leaves(own) if isinstance(leaf, Tensor)]
+    if tensors and all(leaf.shape[:1] == (0,) for leaf in tensors):
         return leaves, own, 0
-    return leaves, own, len(samples[0]) if check_batch(own) else 1
+    check_batch(own)
+    return leaves, own, samples(own) or 1
 
 
 def _mean(

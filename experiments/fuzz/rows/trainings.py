@@ -323,7 +323,7 @@ ROWS = {
     "patience": Call(
         lambda g: (2,),
         lambda epochs: fn.patience(epochs)(fn.History(torch.zeros(0), [1, 2, 3, 4], {"evaluation": [3.0, 2.0, 4.0, 5.0]})),
-        lambda epochs: 2 >= epochs,
+        lambda epochs: bool(2 >= epochs),
     ),
     "minibatches": Call(
         lambda g: (task(g)[1], 2, g), lambda data, size, g: list(fn.minibatches(data, size, generator=g)), _batches
