@@ -3,6 +3,7 @@
 from . import data as data
 from . import distributed as distributed
 from . import tree as tree
+from .batches import minibatches as minibatches
 from .causes import Cause as Cause
 from .checking.audit import audit as audit
 from .checking.check import assert_gradients as assert_gradients
@@ -13,7 +14,6 @@ from .checking.vjp import check_vjp as check_vjp
 from .checking.witnesses import WITNESSES as WITNESSES
 from .display import progress as progress
 from .epochs import fit as fit
-from .epochs import minibatches as minibatches
 from .epochs import patience as patience
 from .errors import InputError as InputError
 from .history import Divergence as Divergence

@@ -1,4 +1,4 @@
-"""What a batch is made of: tensors with N rows, and what passes to the objective as it is.
+"""What a batch is made of, tensors with N rows and what passes to the objective as it is; and an epoch of batches.
 
     tensor                                (N, ...), a row for each sample
     list or tuple of strings, numbers     a column: N entries, one for each sample, as default_collate makes of strings
@@ -8,16 +8,26 @@ A batch of some of its samples has rows of the tensors, entries of the columns, 
 is in a batch: what is immutable cannot be written to by who is handed it, and says whether it is the same again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import optree
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
 
 from . import tree
-from .errors import is_column
+from .data import Dataset
+from .errors import InputError, check_batch, check_count, check_generator, describe, is_column
 from .types import Batch
+
+# What is no data, and what to hand over instead.
+INSTEAD: dict[type, str] = {
+    DataLoader: "tensors, such as default_collate([*loader.dataset]); `train` takes the loader itself, an epoch a call",
+    TorchDataset: "tensors, such as torch.utils.data.default_collate([*dataset])",
+    Dataset: "the part to learn from, data.train",
+}
 
 
 def samples(batch: Batch) -> int:
@@ -56,3 +66,31 @@ def by_samples(function: Callable[[Batch], Any], batch: Batch, vectorize: Any = 
         return tree.map(lambda *leaves: torch.stack(leaves), *each)
     found, unflatten = tensors(batch)
     return vectorize(lambda *sample: function(unflatten([leaf[None] for leaf in sample])))(*found)
+
+
+def minibatches(data: Batch, batch_size: int, *, generator: Generator) -> Iterator[Batch]:
+    """One epoch: every sample once, in a random order drawn from the generator, the last batch short where it must be.
+
+    A list or tuple of strings or numbers has one for each sample, and goes with them; one by itself is in every batch.
+
+    Raises:
+        InputError: batch_size is no positive integer; empty data, or leaves that disagree on N.
+    """
+    batch_size = check_count("batch_size", batch_size)
+    for kind, needs in INSTEAD.items():
+        if isinstance(data, kind):
+            raise InputError("data", f"a {type(data).__name__}", needs)
+    leaves = check_batch(data)
+    check_generator(generator)
+    if not leaves:
+        raise InputError("data", describe(data), "at least one tensor")
+    if len(devices := {str(leaf.device) for leaf in leaves}) > 1:
+        raise InputError("data", f"tensors on {' and '.join(sorted(devices))}", "all on one device")
+    return _shuffled(data, batch_size, generator)
+
+
+def _shuffled(data: Batch, batch_size: int, generator: Generator) -> Iterator[Batch]:
+    first, *_ = tensors(data)[0]
+    order = torch.randperm(len(first), generator=generator, device=generator.device).to(first.device)
+    for chosen in order.split(batch_size):
+        yield rows(data, chosen)

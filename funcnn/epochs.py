@@ -5,59 +5,22 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor
-from torch.utils.data import DataLoader
-from torch.utils.data import Dataset as Samples
 
 from . import tree
-from .batches import rows, tensors
+from .batches import minibatches, samples
 from .calls import fingerprint, made_of
-from .data import Dataset
-from .errors import InputError, check_batch, check_count, check_generator, describe
+from .display import Progress
+from .errors import InputError, called, check_count, describe, unharmed
 from .finite import all_finite, first_not_finite
 from .history import Fit, History
 from .loop import train
 from .optimizers.descent import lift_optimizer
 from .running import Run
 from .types import Batch, Params, State
-
-# What is no data, and what to hand over instead.
-INSTEAD: dict[type, str] = {
-    DataLoader: "tensors, such as default_collate([*loader.dataset]); `train` takes the loader itself, an epoch a call",
-    Samples: "tensors, such as torch.utils.data.default_collate([*dataset])",
-    Dataset: "the part to learn from, data.train",
-}
-
-
-def minibatches(data: Batch, batch_size: int, *, generator: Generator) -> Iterator[Batch]:
-    """One epoch: every sample once, in a random order drawn from the generator, the last batch short where it must be.
-
-    A list or tuple of strings or numbers has one for each sample, and goes with them; one by itself is in every batch.
-
-    Raises:
-        InputError: batch_size is no positive integer; empty data, or leaves that disagree on N.
-    """
-    batch_size = check_count("batch_size", batch_size)
-    for kind, needs in INSTEAD.items():
-        if isinstance(data, kind):
-            raise InputError("data", f"a {type(data).__name__}", needs)
-    leaves = check_batch(data)
-    check_generator(generator)
-    if not leaves:
-        raise InputError("data", describe(data), "at least one tensor")
-    if len(devices := {str(leaf.device) for leaf in leaves}) > 1:
-        raise InputError("data", f"tensors on {' and '.join(sorted(devices))}", "all on one device")
-    return _shuffled(data, batch_size, generator)
-
-
-def _shuffled(data: Batch, batch_size: int, generator: Generator) -> Iterator[Batch]:
-    first, *_ = tensors(data)[0]
-    order = torch.randperm(len(first), generator=generator, device=generator.device).to(first.device)
-    for chosen in order.split(batch_size):
-        yield rows(data, chosen)
 
 
 def fit(
@@ -75,7 +38,7 @@ def fit(
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: int | None = None,
 ) -> Fit:
-    """Trains for some epochs, and prints nothing; `epochs=progress(range(30))` shows how far it is.
+    """Trains for some epochs, and prints nothing; `epochs=progress(range(30))` shows how far it is, and the loss.
 
     It ends at the first step whose loss, gradient, parameters or state are not finite, with a warning, with what there was
     before that step, and with a History that says what was first. Whatever else ends it before, Ctrl-C or an error in
@@ -105,57 +68,81 @@ def fit(
             checkpoint is that of another call, and what differs.
         OSError: the checkpoint cannot be written.
     """
-    rounds = epochs if isinstance(epochs, Iterable) and not isinstance(epochs, str) else range(check_count("epochs", epochs))
+    rounds, every = _rounds(epochs), _every(checkpoint_every, checkpoint)
     for name, function, what in (("evaluate", evaluate, "the parameters"), ("until", until, "the History")):
         if function is not None and not callable(function):
             raise InputError(name, describe(function), f"a function of {what}")
-    every = check_count("checkpoint_every", checkpoint_every) if checkpoint_every is not None else 0
-    if every and checkpoint is None:
-        raise InputError("checkpoint_every", every, "a checkpoint, such as checkpoint='run.safetensors'")
     minibatches(data, batch_size, generator=generator)  # refuses bad data before the first step
     train(step_fn, optimizer_fn, params, (), state=state)  # and all else
     params = tree.map(torch.Tensor.detach, params)
     start = lift_optimizer(optimizer_fn).init(params)
     run = Run(params, start if state is None else state, generator)
     names = _tried(evaluate, params, generator)
-    call = ""
     if checkpoint is not None:
         made = {"params": fingerprint(params), "state": fingerprint(state), "data": fingerprint(data), "evaluate": names}
         made |= {"batch_size": str(batch_size), "generator.initial_seed()": str(generator.initial_seed())}
         made |= {**dict(made_of("step_fn", step_fn)), **dict(made_of("optimizer_fn", optimizer_fn))}
-        call = json.dumps(made)
-        run.resume(checkpoint, call, start)
-        run.save(checkpoint, call)  # what cannot be written is known before the work
-
-    def over() -> bool:
-        return run.divergence is not None or bool(until and run.epoch_ends and until(run.trained().history))
-
+        run.kept_in(checkpoint, json.dumps(made), start)
+    plan = Plan(step_fn, optimizer_fn, data, batch_size, evaluate, until, every)
     try:
-        for _ in islice(rounds, len(run.epoch_ends), None) if not over() else ():
-            last: list[Batch] = []
-            batches = _remembered(run.batches(lambda: minibatches(data, batch_size, generator=generator)), last)
-            for step in train(step_fn, optimizer_fn, run.params, batches, state=run.state):
-                if not all_finite(step):
-                    run.divergence = first_not_finite(step_fn, run.params, run.state, last[0], step, run.steps)
-                    if run.divergence:
-                        break
-                run.add(step)
-                if every and run.steps % every == 0 and checkpoint is not None:
-                    run.save(checkpoint, call)
-            if not run.divergence:
-                run.end_epoch(_numbers(evaluate, run.params))
-            if checkpoint is not None:
-                run.save(checkpoint, call)
-            if over():
-                break
+        _train(run, plan, rounds)
     except BaseException as error:
         error.trained = run.trained()  # type: ignore[attr-defined]
         raise
+    finally:
+        if isinstance(rounds, Progress):
+            rounds.close()  # or what is printed of an error would come above the bar, line by line
     if not run.steps and not run.divergence:
         raise InputError("epochs", "an iterable without items", "one epoch at least")
     if run.divergence:
         warnings.warn(f"fit ended at {run.divergence}", RuntimeWarning, stacklevel=2)
     return run.trained()
+
+
+class Plan(NamedTuple):
+    """What `fit` was asked for; `every` is 0 where nothing is saved between epochs."""
+
+    step_fn: Any
+    optimizer_fn: Any
+    data: Batch
+    batch_size: int
+    evaluate: Callable[[Params], Any] | None
+    until: Callable[[History], bool] | None
+    every: int
+
+    def is_over(self, run: Run) -> bool:
+        """Whether no epoch is to follow."""
+        if run.divergence is not None:
+            return True
+        return bool(self.until and run.epoch_ends and called("until(history)", self.until, run.trained().history))
+
+
+def _train(run: Run, plan: Plan, rounds: Iterable[Any]) -> None:
+    """Epoch after epoch, those that are left."""
+    for _ in islice(rounds, len(run.epoch_ends), None) if not plan.is_over(run) else ():
+        _train_epoch(run, plan, rounds)
+        if not run.divergence:
+            run.end_epoch(_numbers(plan.evaluate, run.params))
+        run.save()
+        if plan.is_over(run):
+            return
+
+
+def _train_epoch(run: Run, plan: Plan, rounds: Iterable[Any]) -> None:
+    """The steps that are left of an epoch; it ends before one that leads to numbers that are not finite."""
+    last: list[Batch] = []
+    batches = run.batches(lambda: minibatches(plan.data, plan.batch_size, generator=run.generator))
+    steps = train(plan.step_fn, plan.optimizer_fn, run.params, _remembered(batches, last), state=run.state)
+    if isinstance(rounds, Progress):
+        steps = rounds.inside(steps, -(-samples(plan.data) // plan.batch_size) - run.done)
+    for step in steps:
+        if not all_finite(step):
+            run.divergence = first_not_finite(plan.step_fn, run.params, run.state, last[0], step, run.steps)
+            if run.divergence:
+                return
+        run.add(step)
+        if plan.every and run.steps % plan.every == 0:
+            run.save()
 
 
 def patience(
@@ -183,6 +170,20 @@ def patience(
     return until
 
 
+def _rounds(epochs: Any) -> Iterable[Any]:
+    """An item for each epoch. Raises InputError unless it is a number of them or has such items."""
+    return epochs if isinstance(epochs, Iterable) and not isinstance(epochs, str) else range(check_count("epochs", epochs))
+
+
+def _every(checkpoint_every: int | None, checkpoint: Any) -> int:
+    """After how many steps to save, 0 for never. Raises InputError where there is no file to save in."""
+    if checkpoint_every is None:
+        return 0
+    if checkpoint is None:
+        raise InputError("checkpoint_every", checkpoint_every, "a checkpoint, such as checkpoint='run.safetensors'")
+    return check_count("checkpoint_every", checkpoint_every)
+
+
 def _remembered(batches: Iterable[Batch], last: list[Batch]) -> Iterator[Batch]:
     """The same batches; `last` has the one of the present step."""
     for batch in batches:
@@ -202,7 +203,7 @@ def _numbers(evaluate: Callable[[Params], Any] | None, params: Params) -> dict[s
     """What an evaluation returned, by name."""
     if evaluate is None:
         return {}
-    result = evaluate(params)
+    result = unharmed("evaluate(params)", evaluate, params)
     named = result if isinstance(result, Mapping) else {"evaluation": result}
     try:
         return {name: float(number) for name, number in named.items()}

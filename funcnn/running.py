@@ -37,6 +37,7 @@ class Run:
         self.evaluations: dict[str, list[float]] = {}
         self.divergence: Divergence | None = None
         self.generator, self.epoch = generator, generator.get_state()
+        self.file: tuple[str | os.PathLike[str], str] | None = None
 
     @property
     def params(self) -> Params:
@@ -53,6 +54,11 @@ class Run:
         """How many steps were taken."""
         return self.now[2]
 
+    @property
+    def done(self) -> int:
+        """How many of the present epoch."""
+        return self.steps - (self.epoch_ends[-1] if self.epoch_ends else 0)
+
     def add(self, step: Step) -> None:
         """One more step."""
         del self.recent[self.steps - len(self.losses) :]  # of an interrupt between the two lines below
@@ -68,14 +74,13 @@ class Run:
 
     def batches(self, epoch: Callable[[], Iterator[Batch]]) -> Iterator[Batch]:
         """What is left of the present epoch; `epoch()` draws its order from the generator."""
-        done = self.steps - (self.epoch_ends[-1] if self.epoch_ends else 0)
-        if not done:
+        if not self.done:
             self.epoch = self.generator.get_state()
             return epoch()
         now = self.generator.get_state()
         self.generator.set_state(self.epoch)
         batches = epoch()
-        for _ in islice(batches, done):
+        for _ in islice(batches, self.done):
             pass
         self.generator.set_state(now)
         return batches
@@ -89,15 +94,24 @@ class Run:
             self.recent = []
         return Fit(self.params, self.state, History(self.losses, self.epoch_ends, self.evaluations, self.divergence))
 
-    def save(self, path: str | os.PathLike[str], call: str) -> None:
-        """Writes the checkpoint."""
-        generator = self.generator.get_state()
-        save(path, {"trained": self.trained(), "epoch": self.epoch, "generator": generator, "call": call})
+    def kept_in(self, path: str | os.PathLike[str], call: str, start: State) -> None:
+        """Goes on where a checkpoint says, if there is one, and is saved there from now on.
 
-    def resume(self, path: str | os.PathLike[str], call: str, start: State) -> None:
-        """Goes on where the checkpoint says, where there is one. Raises InputError where it is that of another call."""
-        if not Path(path).exists():
-            return
+        Raises InputError where it is that of another call, OSError where it cannot be written.
+        """
+        if Path(path).exists():
+            self._go_on(path, call, start)
+        self.file = path, call
+        self.save()
+
+    def save(self) -> None:
+        """Writes the checkpoint, where there is one."""
+        if self.file is not None:
+            path, call = self.file
+            generator = self.generator.get_state()
+            save(path, {"trained": self.trained(), "epoch": self.epoch, "generator": generator, "call": call})
+
+    def _go_on(self, path: str | os.PathLike[str], call: str, start: State) -> None:
         found = load(path, kinds=records((self.params, start)))
         if not isinstance(found, dict) or found.keys() != {"trained", "epoch", "generator", "call"}:
             raise InputError("checkpoint", f"{path}, which holds something else", "a file of `fit`, or a name of its own")

@@ -221,6 +221,74 @@ def test_fit_with_progress_is_fit(monkeypatch):
     assert terminal.getvalue() and same_bits(shown, run(epochs=3))
 
 
+# name: (what fit is told besides, seconds of each step, the lines)
+EPOCHS = {
+    "to the end": (
+        {},
+        4.0,
+        [
+            "0 of 2, step 1 of 3, loss 0.5, 0:00:20 left",
+            "0 of 2, step 2 of 3, loss 0.25, 0:00:16 left",
+            "1 of 2, step 1 of 3, loss 0.0625, 0:00:08 left",
+            "2 of 2, step 3 of 3, loss 0.01562, 0:00:00 left",
+        ],
+    ),
+    "until the first epoch ends": (
+        {"until": lambda history: True},
+        1.0,
+        [
+            "0 of 2, step 1 of 3, loss 0.5, 0:00:05 left",
+            "0 of 2, step 2 of 3, loss 0.25, 0:00:04 left",
+            "1 of 2, step 3 of 3, loss 0.125, 0:00:03 left",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EPOCHS)
+def test_fit_shows_steps_their_loss_and_the_time_left(name, monkeypatch):
+    options, seconds, lines = EPOCHS[name]
+    monkeypatch.setattr("sys.stderr", io.StringIO())
+    clock, taken = Clock(monkeypatch), []
+
+    def timed(w, x):
+        clock.now += seconds
+        taken.append(x)
+        return torch.tensor(0.5 ** len(taken)), w
+
+    options = {"epochs": fn.progress(range(2)), "batch_size": 4, "generator": seeded()} | options
+    fn.fit(timed, fn.sgd(0.1), torch.zeros(3), normal(10, 3), **options)
+    assert sys.stderr.getvalue().splitlines() == lines
+
+
+def test_what_was_passed_over_before_the_first_step_took_none_of_the_time(monkeypatch):
+    monkeypatch.setattr("sys.stderr", io.StringIO())
+    clock, epochs = Clock(monkeypatch), fn.progress(range(4))
+    next(epochs), next(epochs)
+    for _ in epochs:
+        clock.spend(10.0, epochs.inside(steps(2.0, 1.0), total=2))
+    assert sys.stderr.getvalue().splitlines() == [
+        "2 of 4, step 1 of 2, loss 2, 0:00:30 left",
+        "3 of 4, step 2 of 2, loss 1, 0:00:20 left",
+        "4 of 4, step 2 of 2, loss 1, 0:00:00 left",
+    ]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_the_bar_is_gone_before_an_error_is_printed(error, monkeypatch):
+    terminal = on_terminal(monkeypatch)
+
+    def evaluate(params):
+        if terminal.getvalue():
+            raise error("on purpose")
+        return 1.0
+
+    try:
+        run(epochs=fn.progress(range(3)), evaluate=evaluate)
+    except error as caught:
+        assert caught.trained is not None and terminal.getvalue().count("\x1b[?25h") == 1  # the cursor is back
+
+
 def test_progress_is_for_whatever_takes_long(monkeypatch):
     terminal = on_terminal(monkeypatch)
     objective, params, batch = classifier()
