@@ -99,6 +99,9 @@ from .providers.listing import PROVIDERS as PROVIDERS
 from .providers.reverse import autograd as autograd
 from .providers.reverse import explicit as explicit
 from .providers.reverse import func_grad as func_grad
+from .providers.stochastic import evolution as evolution
+from .providers.stochastic import forward_gradient as forward_gradient
+from .providers.stochastic import spsa as spsa
 from .report import Finding as Finding
 from .report import Report as Report
 from .samples import per_sample as per_sample

@@ -33,6 +33,7 @@ from .losses import Mean
 from .memory import check_memory
 from .objectives import Backpropagated
 from .providers.doors import behind_door, fitting, lifted, unharmed
+from .providers.drawn import drawn, given
 from .sums import samples_of
 from .types import Batch, Params, StepFn
 
@@ -105,8 +106,10 @@ def _summands(step_fn: StepFn | Callable[[Params, Batch], Any]) -> Callable[[Par
     rule: Any = behind_door(provider.value_and_grad)
 
     def by_vmap(params: Params, batch: Batch) -> tuple[Tensor, Summands]:
+        settled = given(provider, drawn(provider, params))
+
         def single(sample: Batch) -> tuple[Tensor, Params]:
-            return fitting("step_fn(params, batch)", provider(params, sample), params)
+            return fitting("step_fn(params, batch)", settled(params, sample), params)
 
         values, grads = by_samples(single, batch)
         return values, tree.map(Rows, grads)

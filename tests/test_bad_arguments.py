@@ -73,6 +73,20 @@ CALLS = {
     "a complex step of 0": (lambda: fn.complex_step(SUM, step=0.0), "step", "0.0", "a number"),
     "a complex step of no objective": (lambda: fn.complex_step(torch.sum), "objective", "", "Objective"),
     "no complex steps at once": (lambda: fn.complex_step(SUM, chunk_size=0), "chunk_size", "0", "positive integer"),
+    "a stochastic gradient of no objective": (lambda: fn.spsa(torch.sum, seeded()), "objective", "", "Objective"),
+    "a seed for a generator": (lambda: fn.spsa(SUM, 0), "generator", "0", "a torch.Generator"),
+    "directions that are orthogonal a little": (
+        lambda: fn.evolution(SUM, seeded(), orthogonal=1),
+        "orthogonal",
+        "1",
+        "True or False",
+    ),
+    "an unknown way to differentiate forward": (
+        lambda: fn.forward_gradient(SUM, seeded(), by="magic"),
+        "by",
+        "'magic'",
+        "jvp, differences",
+    ),
     "a fractional chunk": (lambda: fn.finite_difference(SUM, chunk_size=1.5), "chunk_size", "1.5", "positive integer"),
     "a layer's constructor": (
         lambda: fn.torch_function(fn.relu),

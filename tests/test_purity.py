@@ -60,6 +60,7 @@ NORMED, DROPPING = fn.serial(fn.dense(4, 2), fn.batch_norm(2)), fn.with_dropout(
 NORMED_PARAMS = DENSE, {"w": normal(2), "b": normal(2, seed=1)}
 MODULE = fn.module(torch.nn.Sequential(torch.nn.ReLU(inplace=True), torch.nn.Linear(4, 4, dtype=torch.float64)))
 TREE = {"b": normal(3), "a": (normal(2, 2, seed=1), ())}
+DRAWN = {"spsa": fn.spsa, "forward_gradient": fn.forward_gradient, "evolution": fn.evolution}
 
 # name: (a function, its arguments)
 CALLS = {
@@ -79,6 +80,11 @@ CALLS = {
     **{name: (provider(OBJECTIVE), (PARAMS, BATCH)) for name, provider in fn.PROVIDERS.items()},
     **{f"{name} value": (provider(OBJECTIVE).value, (PARAMS, BATCH)) for name, provider in fn.PROVIDERS.items()},
     **{f"{name} per sample": (fn.per_sample(p(OBJECTIVE)), (PARAMS, BATCH)) for name, p in fn.PROVIDERS.items()},
+    **{
+        f"{name} per sample": (lambda *a, p=p: fn.per_sample(p(OBJECTIVE, seeded()))(*a), (PARAMS, BATCH))
+        for name, p in DRAWN.items()
+    },
+    **{name: (lambda *a, p=p: p(OBJECTIVE, seeded())(*a), (PARAMS, BATCH)) for name, p in DRAWN.items()},
     "train with an average": (trained(fn.averaged(fn.adam(0.1), 0.9)), (PARAMS, BATCH)),
     "train a part": (trained(fn.masked(fn.adam(0.1), (True, (), False))), (PARAMS, BATCH)),
     "train by a chain": (

@@ -7,7 +7,8 @@ the matrix products into a few C++ loops. Tracing here, rather than by torch.com
 torch.compile would check at every call: the shapes, dtypes and strides that the graph was made for are looked up instead.
 
 An optimizer is handed the function itself, and that knows its step function and its batch; so the gradient is compiled
-with the step, and a compiled optimizer is an optimizer.
+with the step, and a compiled optimizer is an optimizer. What a stochastic provider draws in a step is drawn before it and
+handed in, for within the graph it would be the same in every step.
 """
 
 import warnings
@@ -23,6 +24,7 @@ from .. import tree
 from ..batches import tensors
 from ..errors import TENSORS, Flattening, InputError, check_batch, check_params, describe, is_dense
 from ..providers.doors import lifted, origin
+from ..providers.drawn import drawn, given
 from ..types import At, Batch, Optimizer, Params, State, Step, Tree, loadable
 from .descent import check_state, lift_optimizer
 from .products import FORMS
@@ -30,7 +32,7 @@ from .products import FORMS
 KIND = attrgetter("shape", "dtype", "device", "requires_grad")
 ON_GPU = {"triton.cudagraphs": True}
 ON_CPU = {"cpp_wrapper": True, "pattern_matcher": False}  # the matcher would make one call of 1 b + X W again
-of_step = Flattening("params, state, batch")
+of_step = Flattening("params, state, batch, draws")
 Compiled = Callable[[list[Any]], list[Tensor]]
 
 
@@ -65,10 +67,11 @@ def compiled(optimizer_fn: Any) -> Optimizer:
         if not isinstance(at, At):
             raise InputError("at", describe(at), "At(step_fn, batch), which is what train hands to an optimizer")
 
-        def whole(params: Params, state: State, batch: Batch) -> Step:
-            return optimizer.step(At(at.step_fn, batch), params, state)
+        def whole(params: Params, state: State, batch: Batch, draws: Tree) -> Step:
+            return optimizer.step(At(given(at.step_fn, draws), batch), params, state)
 
-        result: Step = _run(compilations, origin(at.step_fn), whole, optimizer, (params, state, at.batch))
+        arguments = (params, state, at.batch, drawn(at.step_fn, params))
+        result: Step = _run(compilations, origin(at.step_fn), whole, optimizer, arguments)
         return result
 
     return Optimizer(optimizer.init, step)
@@ -88,10 +91,10 @@ def compiled_scan(
     provider, optimizer = lifted(step_fn), lift_optimizer(optimizer_fn)
     compilations: list[Compilation] = []
 
-    def whole(params: Params, state: State, batches: Batch) -> Scan:
+    def whole(params: Params, state: State, batches: Batch, draws: list[Tree]) -> Scan:
         values = []
-        for k in range(tree.leaves(batches)[0].shape[0]):
-            at = At(provider, tree.map(lambda leaf, k=k: leaf[k], batches))
+        for k, draw in enumerate(draws):
+            at = At(given(provider, draw), tree.map(lambda leaf, k=k: leaf[k], batches))
             params, state, value = optimizer.step(at, params, state)
             values.append(value)
         return Scan(params, state, torch.stack(values))
@@ -100,7 +103,8 @@ def compiled_scan(
         if not tree.leaves(batches) or any(not isinstance(leaf, Tensor) or leaf.ndim < 2 for leaf in tree.leaves(batches)):
             raise InputError("batches", describe(batches), "batches stacked along a leading axis: leaves (K, N, ...)")
         start = optimizer.init(params) if state is None else state
-        result: Scan = _run(compilations, provider, whole, optimizer, (params, start, batches))
+        draws = [drawn(provider, params) for _ in range(len(tree.leaves(batches)[0]))]
+        result: Scan = _run(compilations, provider, whole, optimizer, (params, start, batches, draws))
         return result
 
     return call
@@ -120,9 +124,9 @@ def _run(
     step_fn: Any,
     whole: Callable[..., Any],
     optimizer: Optimizer,
-    arguments: tuple[Params, State, Batch],
+    arguments: tuple[Params, State, Batch, Tree],
 ) -> Any:
-    """What whole(params, state, batch) returns, by a compilation that fits, or by a new one."""
+    """What whole(params, state, batch, draws) returns, by a compilation that fits, or by a new one."""
     leaves, spec = of_step(arguments)
     if any(isinstance(leaf, Tensor) and leaf.is_neg() for leaf in leaves):  # the compiled code reads memory, not the bit
         leaves = [leaf.resolve_neg() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
@@ -131,7 +135,7 @@ def _run(
     for known in compilations:
         if known.step_fn is step_fn and known.signature == signature:
             return known.unflatten(known.run(leaves))
-    params, state, batch = arguments
+    params, state, batch, _ = arguments
     check_params(params)
     check_batch(batch)
     if any(known.step_fn is step_fn and known.signature[:2] == signature[:2] for known in compilations):

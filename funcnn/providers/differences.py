@@ -82,7 +82,7 @@ def finite_difference(
         if not leaf.numel():
             return torch.zeros_like(leaf)
         if step is not None:
-            _check_moves(step, leaf, chosen)
+            check_moves("step", step, leaf, chosen)
         h = scaled(leaf, chosen) if step is None else torch.full_like(leaf, step).flatten()
         return of_entries(probe, chosen, h, chunk_size=chunk_size).reshape(leaf.shape)
 
@@ -193,8 +193,9 @@ def check_chunks(every: list[Probe], chunk_size: int | None, points: int = 1) ->
         check_memory("chunk_size", f"{together} evaluations at once", size, probe.leaf.device)
 
 
-def _check_moves(step: float, leaf: Tensor, scheme: Scheme) -> None:
+def check_moves(place: str, step: float, leaf: Tensor, scheme: Scheme) -> None:
+    """Raises InputError unless a step moves every entry of a leaf, where values can be looked at."""
     if kernels.under_transform():
         return  # no value can be looked at, and the quotient is NaN there
     if any(bool((leaf + a * step == leaf + b * step).any()) for _, a, b in scheme.quotients):
-        raise InputError("step", step, f"a step that moves every parameter in {leaf.dtype}")
+        raise InputError(place, step, f"a step that moves every parameter in {leaf.dtype}")

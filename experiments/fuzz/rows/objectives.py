@@ -245,6 +245,24 @@ def penalty(make: Callable[..., fn.Objective], formula: Callable[..., Tensor]) -
 
 WORDS = fn.Objective(of_words)
 DIFFERENCES = {"central": 0.55, "forward": 0.35, "backward": 0.35}
+
+
+def drawn(make: Callable[..., fn.StepFn], given: tuple[Any, ...], power: float) -> Call:
+    """A provider that draws, of as many orthogonal directions as there are parameters: (f, *given, params, batch)."""
+
+    def run(f: Any, *rest: Any) -> Any:
+        params = rest[-2]
+        samples = max(1, sum(leaf.numel() for leaf in leaves(plain(params))))
+        generator = Generator().manual_seed(0)
+        return _both(make(fn.Objective(f), generator, *rest[:-2], samples=samples, orthogonal=True), *rest[-2:])
+
+    def truth(f: Any, *rest: Any) -> Any:
+        steps = [number for number in rest[:-2] if isinstance(number, float)]
+        return _seen(differentiated(f, *rest[-2:])) if all(1e-9 < step < 1e-4 for step in steps) else ANY
+
+    return Call(lambda g: (smooth, *given, *task(g)), run, truth, power, spreads=True)
+
+
 ROWS = {
     "half_squared_error": loss(
         fn.half_squared_error, (), of(lambda y, t: 0.5 * ((y - t) ** 2).reshape(len(y), -1).sum(1).mean()), reals
@@ -307,6 +325,9 @@ ROWS = {
     "per_sample, of words": Call(
         words, lambda *a: fn.per_sample(fn.func_grad(WORDS))(*a)[1], lambda *a: stacked(of_words, *a)
     ),
+    "spsa": drawn(lambda f, g, step, **more: fn.spsa(f, g, step=step, **more), (1e-5,), 0.5),
+    "forward_gradient": drawn(lambda f, g, by, **more: fn.forward_gradient(f, g, by=by, **more), ("jvp",), 0.5),
+    "evolution": drawn(lambda f, g, sigma, **more: fn.evolution(f, g, sigma=sigma, **more), (1e-5,), 0.5),
     "PROVIDERS": of_network(
         lambda objective: [make(objective) for make in fn.PROVIDERS.values()],
         lambda made, *rest: [one(*rest)[0] for one in made],
