@@ -28,7 +28,7 @@ class Momentum(Training):
     """Learning rate of RMSProp and Adam."""
     hidden: int = 32
     """ReLU units in the hidden layer."""
-    steps: int = 2000
+    steps: int = 1000
     """Steps on each quadratic."""
 
 

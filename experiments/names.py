@@ -34,12 +34,12 @@ MARKS = 20  # points of the curves
 class Names(Naming):
     """Trains an MLP with batch norm on names by explicit gradients, beside classic PyTorch, and lets it write some.
 
-    The default ends after a twenty-fifth of the published length, which is 200,000 steps.
+    The default ends after a fortieth of the published length, which is 200,000 steps.
     """
 
     lr: float = 0.1
     """Learning rate of the first half of the steps; that of the second is a tenth of it."""
-    steps: int = 8_000
+    steps: int = 5_000
     """Steps of gradient descent, two at least."""
     compared: int = 1_000
     """The first steps, which classic PyTorch takes too."""

@@ -21,7 +21,7 @@ from funcnn.plots import figure
 class ScaledLoss(Training):
     """Trains on digits, an output for each class, with the mean squared error times S over decades, by sgd and by Adam."""
 
-    epochs: int = 20
+    epochs: int = 12
     adam_lr: float = 0.001
     """Learning rate of Adam."""
     hidden: int = 32

@@ -9,14 +9,14 @@ from funcnn.plots import COLORS, figure, log_scale
 Sums = list[tuple[int, int, int]]
 
 
-def observations(exams: list[tuple[int, int]], learnt: int, train: int, mistakes: Sums) -> list[str]:
+def observations(exams: list[tuple[int, int]], learnt: int, seen: int, mistakes: Sums) -> list[str]:
     """What the numbers say."""
     steps, right = exams[-1]
     total = right + len(mistakes)
     half = next((f"half of them are right after {count} steps" for count, found in exams if 2 * found >= total), None)
     return [
         f"After {steps} steps the network gives {right} of {total:,} sums that it has not seen with every digit right, and "
-        f"{learnt:,} of the {train:,} that it has learnt from" + (f"; {half}." if half else ".")
+        f"{learnt:,} of {seen:,} that it has learnt from" + (f"; {half}." if half else ".")
     ]
 
 

@@ -24,7 +24,7 @@ class Autoencoder(Training):
     """Trains autoencoders on digits by momentum and by Nesterov, and compares what their codes keep with PCA."""
 
     lr: float = 1.0
-    epochs: int = 60
+    epochs: int = 40
     beta: float = 0.9
     """Share of the velocity that stays from step to step, below 1."""
     hidden: int = 32

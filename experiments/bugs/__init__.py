@@ -35,11 +35,11 @@ from experiments.core.timing import Timing, interleaved
 class Bugs(Options):
     """Sets every gradient checker on planted bugs and on correct networks, in float64 on the CPU whatever --dtype."""
 
-    networks: int = 60
+    networks: int = 30
     """Correct networks that our checker sees, of 1 to 100,000 parameters."""
     sample: int = 12
     """Of these, how many of at most 300 parameters the other checkers see."""
-    every: int = 4
+    every: int = 8
     """Plants every n-th bug only."""
     without: str = ""
     """A name in fn.WITNESSES or fn.HYPOTHESES that our checker does without, to see what it is worth."""

@@ -47,7 +47,7 @@ class Characters(Reading):
     """Blocks of an attention and a perceptron each."""
     lr: float = 1e-3
     """Learning rate after 100 steps of warm-up; it falls to a tenth."""
-    compared: int = 5
+    compared: int = 3
     """Steps that classic PyTorch and two other providers take too."""
     compiled: bool = False
     """Compiles the step, which takes half a minute and makes up for it in about 1,700 steps."""
@@ -70,7 +70,7 @@ class Moment(NamedTuple):
 
 
 def run(options: Characters) -> Result:
-    """Agreement with others on some steps, then training, with a look at four moments, then the heads."""
+    """Agreement with others on some steps, then training, with a look at three moments, then the heads."""
     generator, text = options.generator(), options.read()
     sizes = len(text.vocabulary), options.length, options.features, options.heads, options.depth
     layer = fn.transformer(*sizes)
@@ -87,7 +87,7 @@ def run(options: Characters) -> Result:
     method, module = recipe.transformation(start), modules.transformer(*sizes)
     classic, first = partial(recipe.classic_step, criterion=cross_entropy), list(islice(stream, options.compared))
     found = compared(objective, method, start, module, classic, first, options.device)
-    when, losses, params, moments = {options.steps >> k for k in range(3)}, [], start, [look(0, start)]
+    when, losses, params, moments = {options.steps >> k for k in range(2)}, [], start, [look(0, start)]
     steps = fn.train(
         fn.explicit(objective), fn.compiled(method) if options.compiled else method, start, islice(stream, options.steps)
     )

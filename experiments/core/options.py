@@ -69,7 +69,7 @@ class Training(Options):
 
     lr: float = 0.1
     """Learning rate."""
-    epochs: int = 30
+    epochs: int = 20
     """How often every sample is seen."""
     batch_size: int = 32
     """Samples per step."""

@@ -57,7 +57,7 @@ def figures(bowl: Runs, network: Runs, sweep: Mapping[float, Run], curvatures: T
     """Paths and losses on the quadratic; losses on the network by fixed step; and all steps against what they cost."""
     four = [dict(list(runs.items())[:4]) for runs in (bowl, network)]
     quadratic, (left, right) = figure(2)
-    draw_paths(left, four[0], curvatures)
+    draw_paths(left, four[0], curvatures.cpu())
     draw_runs(right, four[0])
     right.set(xlabel="step", ylabel="loss")
 

@@ -19,12 +19,12 @@ from experiments.torch_operators.defects import DEFECTS
 from experiments.torch_operators.explain import explain
 
 
-def main(count: int, seed: int, names: list[str]) -> None:
-    """The operators of these names, or all, and torch's defects."""
+def main(count: int, seed: int, every: int, names: list[str]) -> None:
+    """The operators of these names, or every n-th of all, and torch's defects."""
     from torch.testing._internal.common_methods_invocations import op_db
 
     operators = [operator for operator in op_db if differentiable(operator) and (not names or name(operator) in names)]
-    for operator in operators:
+    for operator in operators[::every]:
         for record in checked(operator, count, seed):
             print(json.dumps(record), flush=True)
     for defect in DEFECTS:
@@ -68,4 +68,4 @@ def verdict(one: Case) -> dict[str, Any]:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])
+    main(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:])
