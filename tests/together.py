@@ -39,6 +39,7 @@ def main(module, function, size, folder, seconds):
     torch.set_num_threads(1)
     torch.set_default_dtype(torch.float64)
     warnings.simplefilter("error")
+    warnings.filterwarnings("ignore", "`torch.jit.script", DeprecationWarning)  # torch's own, at its first jvp
     call = getattr(importlib.import_module(module), function)
     children = {}
     for rank in range(size):

@@ -27,7 +27,7 @@ from ..errors import check_autocast
 from ..types import Batch, Objective, Params, StepFn, ValueFn
 from .analytic import OnlyAnalytic, to_complex
 from .differences import ELEMENTS_AT_ONCE, check_chunks, check_step_and_size, in_chunks
-from .doors import behind_door, provider
+from .doors import EntryByEntry, behind_door, provider
 from .structured import Probe, probes
 
 STEP = 1e-50
@@ -52,47 +52,47 @@ def complex_step(objective: Objective, step: float | None = None, chunk_size: in
     step, chunk_size = check_step_and_size(step, chunk_size)
     h = STEP if step is None else step
 
-    def values(probe: Probe) -> Tensor:
-        """The values with each entry of a leaf moved in turn, flat."""
+    def values(probe: Probe, entries: Tensor) -> Tensor:
+        """The values with each of these entries of a leaf moved in turn."""
         moved = probe.leaf.flatten() + 1j * h
 
         def values_at(chunk: Tensor) -> Tensor:
             values: Tensor = to_complex(probe.values(chunk, moved[chunk]))  # a value of no parameter stays real
             return values.reshape(len(chunk), -1).mean(1)
 
-        if not len(moved):
-            return moved
+        if not len(entries):
+            return moved[:0]
         at_once = chunk_size or max(1, ELEMENTS_AT_ONCE // max(1, probe.elements))
-        return in_chunks(values_at, torch.arange(len(moved), device=moved.device), at_once)
+        return in_chunks(values_at, entries, at_once)
 
-    def complex_values(params: Params, batch: Batch, center: Tensor, trained: list[bool]) -> list[Tensor]:
+    def complex_values(params: Params, batch: Batch, center: Tensor, entries: list[Tensor]) -> list[Tensor]:
         # Inference mode is left, for in it composite operations are not taken apart.
         with torch.inference_mode(False), torch.no_grad(), OnlyAnalytic():  # type: ignore[no-untyped-call]  # torch gives it no types
             points, data = tree.map(to_complex, (params, batch))
             # vmap and no loop: under vmap no tensor can leave torch for Python or NumPy, where nobody would look at it.
-            own, _ = tree.parted(probes(behind_door(objective.value), points, data, center, torch.func.vmap), trained)
-            check_chunks(own, chunk_size)
-            return [values(probe) for probe in own]
+            every = probes(behind_door(objective.value), points, data, center, torch.func.vmap)
+            check_chunks(every, entries, chunk_size)
+            return [*map(values, every, entries)]
 
     def gradient(value: ValueFn) -> Any:
-        def of_leaves(params: Params, batch: Batch, trained: list[bool]) -> tuple[Tensor, list[Tensor]]:
+        def rule(params: Params, batch: Batch, entries: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
             check_autocast()
             leaves, unflatten = tensors((params, batch))
-            own, _ = tree.parted(tree.leaves(params), trained)
+            dtypes = [leaf.dtype for leaf in tree.leaves(params)]
 
             def on_leaves(*operands: Tensor) -> tuple[Tensor, ...]:
                 params, batch = unflatten(list(operands))
                 center = value(params, batch)  # in real numbers: whatever does not fit is found here
                 # Where the value is no number there is no derivative, though a continuation may have one: log(-1) is i pi.
-                slopes = [values.imag / h + 0 * center for values in complex_values(params, batch, center, trained)]
-                return center, *(x.reshape(leaf.shape).to(leaf.dtype) for x, leaf in zip(slopes, own, strict=True))
+                slopes = [values.imag / h + 0 * center for values in complex_values(params, batch, center, entries)]
+                return center, *(x.to(dtype) for x, dtype in zip(slopes, dtypes, strict=True))
 
             center, *slopes = on_leaves_alone(on_leaves, *leaves)
             return center, slopes
 
-        return of_leaves
+        return rule
 
-    return provider("complex_step", objective, gradient)
+    return provider("complex_step", objective, gradient, EntryByEntry)
 
 
 class _Undifferentiated(torch.autograd.Function):

@@ -24,11 +24,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .. import kernels, tree
+from .. import kernels
 from ..errors import InputError, check_autocast, check_count, check_number, describe
 from ..memory import check_memory
 from ..types import Batch, Objective, Params, StepFn, ValueFn
-from .doors import behind_door, provider
+from .doors import EntryByEntry, behind_door, provider
 from .structured import Probe, probes
 
 ELEMENTS_AT_ONCE = 2**17  # numbers that one activation of a chunk of moved entries has: 1 MiB of float64, a cache
@@ -77,26 +77,26 @@ def finite_difference(
     step, chunk_size = check_step_and_size(step, chunk_size)
     chosen = SCHEMES[scheme]
 
-    def slopes(probe: Probe) -> Tensor:
+    def slopes(probe: Probe, entries: Tensor) -> Tensor:
         leaf = probe.leaf
-        if not leaf.numel():
-            return torch.zeros_like(leaf)
+        if not len(entries):
+            return leaf.new_zeros(0)
         if step is not None:
             check_moves("step", step, leaf, chosen)
         h = scaled(leaf, chosen) if step is None else torch.full_like(leaf, step).flatten()
-        return of_entries(probe, chosen, h, chunk_size=chunk_size).reshape(leaf.shape)
+        return of_entries(probe, chosen, h, entries, chunk_size=chunk_size)
 
     def gradient(value: ValueFn) -> Any:
-        def of_leaves(params: Params, batch: Batch, trained: list[bool]) -> tuple[Tensor, list[Tensor]]:
+        def rule(params: Params, batch: Batch, entries: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
             check_autocast()
             center = value(params, batch)
-            own, _ = tree.parted(probes(behind_door(objective.value), params, batch, center), trained)
-            check_chunks(own, chunk_size, len(chosen.offsets))
-            return center, [slopes(probe) for probe in own]
+            every = probes(behind_door(objective.value), params, batch, center)
+            check_chunks(every, entries, chunk_size, len(chosen.offsets))
+            return center, [*map(slopes, every, entries)]
 
-        return of_leaves
+        return rule
 
-    return provider("finite_difference", objective, gradient)
+    return provider("finite_difference", objective, gradient, EntryByEntry)
 
 
 def scaled(leaf: Tensor, scheme: Scheme) -> Tensor:
@@ -183,12 +183,12 @@ def check_step_and_size(step: float | None, chunk_size: int | None) -> tuple[flo
     )
 
 
-def check_chunks(every: list[Probe], chunk_size: int | None, points: int = 1) -> None:
+def check_chunks(every: list[Probe], entries: list[Tensor], chunk_size: int | None, points: int = 1) -> None:
     """Raises InputError unless every chunk that was asked for fits into memory; what None chooses is small."""
     if chunk_size is None:
         return
-    for probe in every:
-        together = min(chunk_size, probe.leaf.numel()) * points
+    for probe, wanted in zip(every, entries, strict=True):
+        together = min(chunk_size, len(wanted)) * points
         size = together * max(probe.elements, probe.copied) * probe.leaf.itemsize
         check_memory("chunk_size", f"{together} evaluations at once", size, probe.leaf.device)
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from operator import attrgetter
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from .. import kernels, tree
@@ -118,6 +119,29 @@ class Lifted(NamedTuple):
         return name(self.function)
 
 
+class EntryByEntry(NamedTuple):
+    """A gradient whose every entry is found by itself, by a rule (params, batch, entries) -> (value, slopes).
+
+    `entries` has the flat indices of those that are wanted of each leaf, and `slopes` the derivatives with respect to these.
+    """
+
+    rule: Callable[[Params, Batch, list[Tensor]], tuple[Tensor, list[Tensor]]]
+
+    def __call__(self, params: Params, batch: Batch) -> tuple[Tensor, Params]:
+        """(value, grads), of all of them."""
+        leaves, unflatten = tree.flatten(params)
+        value, grads = self.of_some(params, batch, [True] * len(leaves))
+        return value, unflatten(grads)
+
+    def of_some(self, params: Params, batch: Batch, trained: list[bool]) -> tuple[Tensor, list[Tensor]]:
+        """The same, of all entries of some leaves."""
+        leaves = tree.leaves(params)
+        entries = [torch.arange(leaf.numel() * own, device=leaf.device) for leaf, own in zip(leaves, trained, strict=True)]
+        value, slopes = self.rule(params, batch, entries)
+        own, _ = tree.parted([*zip(slopes, leaves, strict=True)], trained)
+        return value, [slope.reshape(leaf.shape) for slope, leaf in own]
+
+
 def unharmed(place: str, leaves: list[Any], call: Callable[..., Any], *arguments: Any) -> Any:
     """What a call returns that leaves the leaves of its arguments as they are, with torch's modes from before.
 
@@ -143,11 +167,13 @@ def _devices(leaves: list[Any]) -> str:
     return f"tensors on {' and '.join(sorted({str(leaf.device) for leaf in leaves}))}"
 
 
-def provider(name: str, objective: Objective, gradient: Callable[[ValueFn], Any]) -> StepFn:
-    """The StepFn of an objective and of a rule that makes a gradient, leaf by leaf, of its value."""
+def provider(
+    name: str, objective: Objective, gradient: Callable[[ValueFn], Any], kind: Callable[[Any], Any] = LeafByLeaf
+) -> StepFn:
+    """The StepFn of an objective and of a rule that makes a gradient, leaf by leaf or entry by entry, of its value."""
     check_objective(objective)
     value = Value(objective.value)
-    return StepFn(value, Gradient(LeafByLeaf(gradient(value.scalar)), name, objective.value))
+    return StepFn(value, Gradient(kind(gradient(value.scalar)), name, objective.value))
 
 
 def check_objective(objective: Any) -> None:

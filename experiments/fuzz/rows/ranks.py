@@ -10,6 +10,8 @@ import torch.distributed as dist
 
 import funcnn as fn
 from experiments.fuzz.case import TAPED, Call
+from experiments.fuzz.formulas import plain
+from experiments.fuzz.rows.networks import normal
 from experiments.fuzz.rows.objectives import differentiated, of_network
 from experiments.fuzz.rows.trainings import task
 
@@ -39,6 +41,17 @@ def _mean(objective: fn.Objective, params: Any, batch: Any) -> Any:
     return fn.distributed.data_parallel(fn.explicit(objective), share=fn.distributed.rows)(params, batch)
 
 
+def _squares(x: Any) -> Any:
+    return x.square().sum(-1)
+
+
+def _of_squares(x: Any) -> Any:
+    x = plain(x)
+    if not x.numel() or not x.is_floating_point():
+        raise TypeError("no derivative")
+    return torch.func.jacrev(_squares)(x.double()).to(x.dtype)
+
+
 def _differentiated(*arguments: Any) -> Any:
     value, grads = differentiated(*arguments)
     return value.to(torch.promote_types(value.dtype, torch.float32)), grads
@@ -47,6 +60,20 @@ def _differentiated(*arguments: Any) -> Any:
 ROWS = {
     "distributed.data_parallel": of_network(
         lambda objective: objective, in_group(_mean), _differentiated, refused=frozenset(TAPED), spreads=True
+    ),
+    "distributed.sharded": of_network(
+        lambda objective: objective,
+        in_group(lambda objective, *a: fn.distributed.sharded(fn.complex_step(objective))(*a)),
+        differentiated,
+        refused=frozenset(TAPED),
+        spreads=True,
+    ),
+    "distributed.columns": Call(
+        lambda g: (normal(g, 3, 2),),
+        in_group(lambda x: fn.distributed.columns(_squares)(x)),
+        _of_squares,
+        refused=frozenset(TAPED),
+        spreads=True,
     ),
     "distributed.rows": Call(lambda g: (task(g)[1],), in_group(fn.distributed.rows), lambda batch: batch),
 }
