@@ -48,6 +48,10 @@ def fit(
     it; a run that is finished returns at once. All that is drawn must come from `generator` then. More epochs may be asked
     for, and another `until`. What was trained is in the file as `load(checkpoint)["trained"]`.
 
+    Where there are ranks of torch.distributed, all of them make this call with the same arguments, and rank 0 writes;
+    `distributed.data_parallel(step_fn, share=distributed.rows)` divides the samples of a step. It may go on with more ranks
+    or fewer, then with another rounding.
+
     Args:
         step_fn: As for `train`.
         optimizer_fn: As for `train`.
@@ -65,8 +69,9 @@ def fit(
 
     Raises:
         InputError: as `train` and `minibatches`; epochs is no positive integer and no iterable of one epoch at least; the
-            checkpoint is that of another call, and what differs.
+            checkpoint is that of another call, and what differs, or not the same on every rank.
         OSError: the checkpoint cannot be written.
+        RankEnded: another rank ended; the checkpoint is as it was last written.
     """
     rounds, every = _rounds(epochs), _every(checkpoint_every, checkpoint)
     for name, function, what in (("evaluate", evaluate, "the parameters"), ("until", until, "the History")):

@@ -10,6 +10,7 @@ A checkpoint is a file of `save`, a dict with four entries, `load(path)["trained
 
 import json
 import os
+import zlib
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -20,6 +21,7 @@ from torch import Generator, Tensor
 
 from . import tree
 from .calls import check_same_call
+from .distributed.ranks import is_first, unlike
 from .errors import InputError
 from .history import Divergence, Fit, History
 from .storage import load, records, save
@@ -95,18 +97,25 @@ class Run:
         return Fit(self.params, self.state, History(self.losses, self.epoch_ends, self.evaluations, self.divergence))
 
     def kept_in(self, path: str | os.PathLike[str], call: str, start: State) -> None:
-        """Goes on where a checkpoint says, if there is one, and is saved there from now on.
+        """Goes on where a checkpoint says, if there is one, and is saved there from now on, by rank 0 where there are more.
 
-        Raises InputError where it is that of another call, OSError where it cannot be written.
+        Raises InputError where it is that of another call, or differs from rank to rank; OSError where it cannot be written.
         """
         if Path(path).exists():
             self._go_on(path, call, start)
+        drawn = self.generator.get_state().numpy().tobytes()
+        other = unlike([zlib.crc32(call.encode()), zlib.crc32(drawn), self.steps])  # and no rank reads any more
+        if other & {0, 1}:
+            needs = "the same one on all: data_parallel(step_fn, share=rows) divides the samples that all have"
+            raise InputError("fit", "a call that differs from rank to rank", needs)
+        if other:
+            raise InputError("checkpoint", f"{path}, which differs from rank to rank", "a file that every rank reads")
         self.file = path, call
         self.save()
 
     def save(self) -> None:
-        """Writes the checkpoint, where there is one."""
-        if self.file is not None:
+        """Writes the checkpoint, where there is one and this is rank 0."""
+        if self.file is not None and is_first():
             path, call = self.file
             generator = self.generator.get_state()
             save(path, {"trained": self.trained(), "epoch": self.epoch, "generator": generator, "call": call})

@@ -76,7 +76,7 @@ def summed(x: Tensor, group: Group) -> Tensor:
 
     Raises RankEnded where a rank did.
     """
-    _finish(lambda: dist.all_reduce(x, group=group, async_op=True), group)
+    _finish(lambda: dist.all_reduce(x, group=group, async_op=True), x, group)
     return x
 
 
@@ -86,12 +86,26 @@ def gathered(x: Tensor, group: Group) -> Tensor:
     Raises RankEnded where a rank did.
     """
     result = x.new_empty(size(group), *x.shape)
-    _finish(lambda: dist.all_gather([*result.unbind(0)], x.contiguous(), group=group, async_op=True), group)
+    _finish(lambda: dist.all_gather([*result.unbind(0)], x.contiguous(), group=group, async_op=True), x, group)
     return result
 
 
-def _finish(begin: Callable[[], Any], group: Group) -> None:
-    if dist.get_backend(group) != "gloo":  # others wait on a stream, and have watchdogs of their own
+def is_first() -> bool:
+    """Whether this is rank 0, as is a process that knows of no others: what all ranks have, it writes."""
+    return not dist.is_available() or not dist.is_initialized() or rank(None) == 0
+
+
+def unlike(numbers: list[int]) -> set[int]:
+    """The places at which the ranks have other numbers than rank 0; none of a process that knows of no others."""
+    if not dist.is_available() or not dist.is_initialized():
+        return set()
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    table = gathered(torch.tensor(numbers, device=device), None)
+    return {place for place, same in enumerate((table == table[0]).all(0).tolist()) if not same}
+
+
+def _finish(begin: Callable[[], Any], x: Tensor, group: Group) -> None:
+    if x.device.type != "cpu":  # there they wait on a stream, and have watchdogs of their own
         begin().wait()
         return
     try:
