@@ -26,7 +26,7 @@ from ..errors import InputError, check_batch, check_params, describe
 from ..objectives import of_some
 from ..providers.doors import behind_door, lifted
 from ..types import Batch, Params, StepFn, name
-from .factors import exchanged, factored, may_be_smaller, total
+from .factors import counted, exchanging, factored, may_be_smaller, total
 from .ranks import Group, check_alone, check_group, rank, size, summed
 
 Share = Callable[[Batch], Batch]
@@ -111,13 +111,15 @@ class MeanGradient(NamedTuple):
             value, grads = self.step_fn(params, own) if count else (0.0, ())
             value, means = _mean(value, tree.leaves(grads), leaves, count, leaves, self.group)
             return value, unflatten(means)
-        value, summands = factored(rule, params, own) if count else (0.0, [None] * len(leaves))
-        known = exchanged(summands, leaves, large, count, self.group)
-        rest = [place for place in range(len(leaves)) if place not in known]
+        counts = counted(own, count, self.group)
+        value, summands = factored(rule, params, own) if count else (0.0, [])
+        known = counts()
+        places, multiplied = exchanging(summands, leaves, large, known, self.group) if known else ([], lambda: [])
+        rest = [place for place in range(len(leaves)) if place not in places]
         grads = [total(summands[place]) for place in rest] if count else []
         value, means = _mean(value, grads, [leaves[place] for place in rest], count, leaves, self.group)
-        known |= dict(zip(rest, means, strict=True))
-        return value, unflatten([known[place] for place in range(len(leaves))])
+        found = dict(zip([*rest, *places], [*means, *multiplied()], strict=True))
+        return value, unflatten([found[place] for place in range(len(leaves))])
 
     def of_some(self, params: Params, batch: Batch, trained: list[bool]) -> tuple[Tensor, list[Tensor]]:
         """The value, and the gradients of the trained leaves: no others are exchanged."""

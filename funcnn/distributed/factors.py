@@ -9,10 +9,14 @@ Where M (D + H) < D H, for the M rows of all ranks together, each rank sends its
 all-gather of M (D + H) numbers takes each rank (R - 1)/R of them to send, an all-reduce of D H numbers twice that share: so
 less than half as much is sent. The price is the product, for which each rank takes M rows in place of its own M / R.
 
-How many rows there are depends on every rank, so their numbers are exchanged first: 8 bytes for each such matrix, and 8 for
-N_r. Not even these are where R (D + H) < D H fails, which is taken to mean that there is a row for every rank.
+How many rows there are depends on every rank. So each tells the others its number of samples, and the shapes of these, while
+it computes: 16 bytes. Not even that where no matrix is large, or R (D + H) < D H fails for all of them, since a rank has a
+row or more. Where one has none, or samples of another shape than the others', gradients are exchanged.
 """
 
+import math
+import zlib
+from collections.abc import Callable
 from functools import reduce
 from typing import Any
 
@@ -24,15 +28,15 @@ from ..layers.factors import ByParts, Outer
 from ..layers.pullbacks import gradient, ran
 from ..objectives import Backpropagated, evaluated, sent
 from ..types import Batch, Params, Residuals, Tree
-from .ranks import Group, gathered, rank
+from .ranks import Group, gathering, rank
 
-NONE = -1  # in place of a number of rows: there are no factors
+LARGE = 2**16  # numbers of a matrix, below which an answer takes about as long as they do
 
 
 def may_be_smaller(rule: Any, leaves: list[Tensor], ranks: int) -> list[bool]:
-    """Which parameters are matrices of whose gradient the factors may be smaller, if the rule knows any."""
+    """Which parameters are large matrices of whose gradient the factors may be smaller, if the rule knows any."""
     known = isinstance(rule, Backpropagated)
-    return [known and leaf.ndim == 2 and ranks * sum(leaf.shape) < leaf.numel() for leaf in leaves]
+    return [known and leaf.ndim == 2 and LARGE <= leaf.numel() > ranks * sum(leaf.shape) for leaf in leaves]
 
 
 def factored(rule: Backpropagated, params: Params, batch: Batch) -> tuple[Tensor, list[Any]]:
@@ -59,48 +63,58 @@ def _kept(summand: Any) -> Any:
     return summand if type(summand) is Outer else summand.total()
 
 
+def counted(batch: Batch, count: int, group: Group) -> Callable[[], list[int]]:
+    """Asks the ranks how many samples they have: a function that waits for the answer, which is empty of shares unlike."""
+    shapes = zlib.crc32(str([leaf.shape[1:] for leaf in tree.leaves(batch) if isinstance(leaf, Tensor)]).encode())
+    device = next((leaf.device for leaf in tree.leaves(batch) if isinstance(leaf, Tensor)), "cpu")
+    answers = gathering(torch.tensor([count, shapes], device=device), group)
+
+    def wait() -> list[int]:
+        counts, shapes = answers().T.tolist()
+        return counts if len(set(shapes)) == 1 and 0 not in counts else []
+
+    return wait
+
+
 def total(summand: Any) -> Tensor:
     """The gradient of the rank, multiplied out."""
     gradient: Tensor = summand.total() if type(summand) is Outer else summand
     return gradient
 
 
-def exchanged(summands: list[Any], leaves: list[Tensor], large: list[bool], count: int, group: Group) -> dict[int, Tensor]:
-    """The means over all samples of the gradients whose factors are smaller, by the places of their parameters.
+def exchanging(
+    summands: list[Any], leaves: list[Tensor], large: list[bool], counts: list[int], group: Group
+) -> tuple[list[int], Callable[[], list[Tensor]]]:
+    """The places of the gradients whose factors are smaller, and the function that waits for these and multiplies them out.
 
-    A rank without samples has no summands, and None in place of each.
+    What is sent is a matrix with a row for each sample, (N_r, sum_l T_l (D_l + H_l)), as long on every rank as on the one
+    that has most.
     """
-    candidates = [place for place, own in enumerate(large) if own]
-    numbers = torch.tensor([count, *(_rows(summands[place]) for place in candidates)], device=leaves[0].device)
-    counts, *rows = gathered(numbers, group).T.tolist()
-    sizes = {place: own for place, own in zip(candidates, rows, strict=True) if NONE not in own}
-    sizes = {place: own for place, own in sizes.items() if 0 < sum(own) * sum(leaves[place].shape) < leaves[place].numel()}
-    if not sizes:
-        return {}
+    own, samples = counts[rank(group)], sum(counts)
+    places = [place for place, may in enumerate(large) if may and _is_smaller(summands[place], samples / own)]
+    if not places:
+        return [], lambda: []
+    outers = [summands[place] for place in places]
+    factors = [x.reshape(own, -1) for outer in outers for x in (outer.x, outer.dy * (own / samples))]
+    dtype = reduce(torch.promote_types, [factor.dtype for factor in factors])
+    widths = [factor.shape[1] for factor in factors]
+    rows = torch.zeros(max(counts), sum(widths), dtype=dtype, device=factors[0].device)
+    torch.cat([factor.to(dtype) for factor in factors], 1, out=rows[:own])
+    gathered = gathering(rows, group)
 
-    dtype = reduce(torch.promote_types, [leaves[place].dtype for place in sizes])
-    lengths = [sum(own[r] * sum(leaves[place].shape) for place, own in sizes.items()) for r in range(len(counts))]
-    bucket = torch.zeros(max(lengths), dtype=dtype, device=leaves[0].device)
-    if count:
-        parts = [(summands[place].x, summands[place].dy * (count / sum(counts))) for place in sizes]
-        torch.cat([factor.flatten().to(dtype) for pair in parts for factor in pair], out=bucket[: lengths[rank(group)]])
+    def multiplied() -> list[Tensor]:
+        every = torch.cat([rows[:count] for rows, count in zip(gathered(), counts, strict=True)])
+        pairs = zip(*[iter(every.split(widths, 1))] * 2, places, strict=True)
+        return [_product(x, dy, leaves[place]) for x, dy, place in pairs]
 
-    found: dict[int, list[Outer]] = {place: [] for place in sizes}
-    for r, numbers in enumerate(gathered(bucket, group)):
-        shapes = [(place, own[r], width) for place, own in sizes.items() for width in leaves[place].shape]
-        factors = iter(numbers[: lengths[r]].split([m * width for _, m, width in shapes]))
-        for place, own in sizes.items():
-            x, dy = (next(factors).view(own[r], width).to(leaves[place].dtype) for width in leaves[place].shape)
-            found[place].append(Outer(x, dy))
-    return {place: _below(outers).total() for place, outers in found.items()}
+    return places, multiplied
 
 
-def _rows(summand: Any) -> int:
-    if summand is None:
-        return 0
-    return summand.x.numel() // summand.x.shape[-1] if type(summand) is Outer else NONE
+def _is_smaller(summand: Any, share: float) -> bool:
+    """Whether the factors of all ranks are fewer numbers than their product, where this one has 1 / share of the rows."""
+    return type(summand) is Outer and share * (summand.x.numel() + summand.dy.numel()) < math.prod(summand.shape)
 
 
-def _below(outers: list[Outer]) -> Outer:
-    """The factors of all ranks, one below the other."""
-    return Outer(torch.cat([outer.x for outer in outers]), torch.cat([outer.dy for outer in outers]))
+def _product(x: Tensor, dy: Tensor, leaf: Tensor) -> Tensor:
+    features, outputs = leaf.shape
+    return Outer(x.reshape(-1, features).to(leaf.dtype), dy.reshape(-1, outputs).to(leaf.dtype)).total()

@@ -76,7 +76,7 @@ def summed(x: Tensor, group: Group) -> Tensor:
 
     Raises RankEnded where a rank did.
     """
-    _finish(lambda: dist.all_reduce(x, group=group, async_op=True), x, group)
+    _begun(lambda: dist.all_reduce(x, group=group, async_op=True), x, group)()
     return x
 
 
@@ -85,9 +85,19 @@ def gathered(x: Tensor, group: Group) -> Tensor:
 
     Raises RankEnded where a rank did.
     """
+    return gathering(x, group)()
+
+
+def gathering(x: Tensor, group: Group) -> Callable[[], Tensor]:
+    """The same on its way, while something else is done: the function that waits for it."""
     result = x.new_empty(size(group), *x.shape)
-    _finish(lambda: dist.all_gather([*result.unbind(0)], x.contiguous(), group=group, async_op=True), x, group)
-    return result
+    finish = _begun(lambda: dist.all_gather([*result.unbind(0)], x.contiguous(), group=group, async_op=True), x, group)
+
+    def wait() -> Tensor:
+        finish()
+        return result
+
+    return wait
 
 
 def is_first() -> bool:
@@ -104,15 +114,24 @@ def unlike(numbers: list[int]) -> set[int]:
     return {place for place, same in enumerate((table == table[0]).all(0).tolist()) if not same}
 
 
-def _finish(begin: Callable[[], Any], x: Tensor, group: Group) -> None:
+def _begun(begin: Callable[[], Any], x: Tensor, group: Group) -> Callable[[], None]:
+    """A collective that has begun, of tensors like x: the function that waits for its end, or for that of a rank."""
+    work = _named(begin, group)
     if x.device.type != "cpu":  # there they wait on a stream, and have watchdogs of their own
-        begin().wait()
-        return
-    try:
-        work = begin()
+        return lambda: work.wait()
+
+    def wait() -> None:
         while not _waited(work):
             if ended := _ended(group):
                 raise RankEnded(ended, size(group))
+
+    return lambda: _named(wait, group)
+
+
+def _named(call: Callable[[], Any], group: Group) -> Any:
+    """What a call returns. Raises RankEnded where it failed because a rank did."""
+    try:
+        return call()
     except RankEnded:
         raise
     except RuntimeError:

@@ -17,10 +17,9 @@ def network(sizes, count):
 
 
 def tokens(count):
-    layer = fn.transformer(vocabulary=5, length=3, features=24, heads=2, depth=1)
-    drawn = torch.randint(5, (count, 4), generator=seeded(1))
-    objective = fn.supervised(layer, fn.softmax_cross_entropy())
-    return objective, layer.init(seeded(), dtype=torch.float64), (drawn[:, :-1], drawn[:, 1:])
+    layer = fn.serial(fn.dense(300, 256), fn.layer_norm(256), fn.tanh(), fn.dense(256, 3))
+    batch = normal(count, 2, 300, seed=1), labels(2 * count, 3, seed=2).reshape(count, 2)
+    return fn.supervised(layer, fn.softmax_cross_entropy()), layer.init(seeded(), dtype=torch.float64), batch
 
 
 def regularised(count):
@@ -33,7 +32,7 @@ def of_batches_alone(count):
     return fn.Objective(lambda w, x: ((x @ w).sin() ** 2).mean()), normal(5), normal(count, 5, seed=1)
 
 
-SMALL, WIDE = (6, 5, 3), (40, 30, 3)
+SMALL, WIDE = (6, 5, 3), (300, 256, 3)
 
 # name: (the scene of N samples, what is made of its objective, N, the optimizer)
 CASES = {
@@ -48,7 +47,7 @@ CASES = {
     "factors": (lambda n: network(WIDE, n), fn.explicit, 9, fn.momentum(0.05)),
     "factors, fewer samples than ranks": (lambda n: network(WIDE, n), fn.explicit, 1, fn.momentum(0.05)),
     "factors of tokens": (tokens, fn.explicit, 3, fn.momentum(0.05)),
-    "too many samples for factors": (lambda n: network(WIDE, n), fn.explicit, 30, fn.momentum(0.05)),
+    "too many samples for factors": (lambda n: network(WIDE, n), fn.explicit, 140, fn.momentum(0.05)),
 }
 
 
