@@ -81,6 +81,7 @@ from .optimizers.compiling import compiled as compiled
 from .optimizers.compiling import compiled_scan as compiled_scan
 from .optimizers.descent import descend as descend
 from .optimizers.masking import masked as masked
+from .optimizers.mezo import mezo as mezo
 from .optimizers.nesterov import nesterov as nesterov
 from .optimizers.quasi_newton import bfgs as bfgs
 from .optimizers.schedules import cosine as cosine
@@ -99,6 +100,8 @@ from .providers.listing import PROVIDERS as PROVIDERS
 from .providers.reverse import autograd as autograd
 from .providers.reverse import explicit as explicit
 from .providers.reverse import func_grad as func_grad
+from .providers.scores import Expectation as Expectation
+from .providers.scores import score_function as score_function
 from .providers.stochastic import evolution as evolution
 from .providers.stochastic import forward_gradient as forward_gradient
 from .providers.stochastic import spsa as spsa

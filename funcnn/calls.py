@@ -7,7 +7,7 @@ from types import FunctionType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from .errors import InputError
 from .safetensors import pieces
@@ -23,11 +23,11 @@ def fingerprint(tree: Tree) -> str:
     return f"numbers of checksum {checksum.hex()}"
 
 
-def made_of(place: str, part: Any, seen: dict[int, Any] | None = None) -> Iterator[tuple[str, str]]:
+def made_of(place: str, part: Any, generator: Generator, seen: dict[int, Any] | None = None) -> Iterator[tuple[str, str]]:
     """What a function is made of, (place, description), such as ("optimizer_fn.update.lr", "0.1"), each part once.
 
     Functions of funcnn are told by their names and by all that they enclose, those of others by their names alone. Lists and
-    dicts are left out: they may be memories, which change.
+    dicts are left out: they may be memories, which change. Raises InputError where one draws from another generator.
     """
     seen = {} if seen is None else seen
     if id(part) in seen and not isinstance(part, PLAIN):
@@ -37,16 +37,20 @@ def made_of(place: str, part: Any, seen: dict[int, Any] | None = None) -> Iterat
         yield place, repr(part)
     elif isinstance(part, Tensor):
         yield place, fingerprint(part)
+    elif isinstance(part, Generator):
+        if part is not generator:
+            raise InputError(place, "a generator of its own", "the one of fit, whose state a checkpoint keeps")
+        yield place, "the generator of fit"
     elif isinstance(part, functools.partial):
-        yield from made_of(place, (part.func, part.args, *sorted(part.keywords.items())), seen)
+        yield from made_of(place, (part.func, part.args, *sorted(part.keywords.items())), generator, seen)
     elif isinstance(part, tuple):
         for name, child in zip(getattr(part, "_fields", range(len(part))), part, strict=True):
-            yield from made_of(f"{place}.{name}" if isinstance(name, str) else f"{place}[{name}]", child, seen)
+            yield from made_of(f"{place}.{name}" if isinstance(name, str) else f"{place}[{name}]", child, generator, seen)
     elif isinstance(part, FunctionType):
         yield place, f"{part.__module__}.{part.__qualname__}"
         if part.__module__.startswith("funcnn."):
             for name, child in sorted(inspect.getclosurevars(part).nonlocals.items()):
-                yield from made_of(f"{place}.{name}", child, seen)
+                yield from made_of(f"{place}.{name}", child, generator, seen)
     elif not isinstance(part, (list, dict)):
         yield place, type(part).__name__
 

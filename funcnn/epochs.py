@@ -69,7 +69,8 @@ def fit(
 
     Raises:
         InputError: as `train` and `minibatches`; epochs is no positive integer and no iterable of one epoch at least; the
-            checkpoint is that of another call, and what differs, or not the same on every rank.
+            checkpoint is that of another call, and what differs, or not the same on every rank; with one, step_fn or
+            optimizer_fn draws from another generator.
         OSError: the checkpoint cannot be written.
         RankEnded: another rank ended; the checkpoint is as it was last written.
     """
@@ -86,7 +87,8 @@ def fit(
     if checkpoint is not None:
         made = {"params": fingerprint(params), "state": fingerprint(state), "data": fingerprint(data), "evaluate": names}
         made |= {"batch_size": str(batch_size), "generator.initial_seed()": str(generator.initial_seed())}
-        made |= {**dict(made_of("step_fn", step_fn)), **dict(made_of("optimizer_fn", optimizer_fn))}
+        for place, part in (("step_fn", step_fn), ("optimizer_fn", optimizer_fn)):
+            made |= dict(made_of(place, part, generator))
         run.kept_in(checkpoint, json.dumps(made), start)
     plan = Plan(step_fn, optimizer_fn, data, batch_size, evaluate, until, every)
     try:

@@ -46,6 +46,7 @@ CASES = {
     "a schedule, a chain": (lambda: fn.chain(fn.clip_by_norm(1.0), fn.adamw(fn.cosine(0.1, steps=100))), exactly),
     "bfgs": (fn.bfgs, exactly),
     "line_search": (fn.line_search, exactly),
+    "spsa": (lambda: fn.adam(0.01), lambda generator: fn.spsa(OBJECTIVE, generator, samples=3)),
     "compiled": (lambda: COMPILED, exactly),
 }
 

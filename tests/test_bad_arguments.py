@@ -87,6 +87,14 @@ CALLS = {
         "'magic'",
         "jvp, differences",
     ),
+    "an expectation that is an objective": (
+        lambda: fn.score_function(SUM, seeded()),
+        "score_function(expectation)",
+        "Objective",
+        "an Expectation",
+    ),
+    "descent by a seed": (lambda: fn.mezo(0, 0.1), "generator", "0", "a torch.Generator"),
+    "descent by no step": (lambda: fn.mezo(seeded(), 0.1, 0.0), "step", "0.0", "a number"),
     "a fractional chunk": (lambda: fn.finite_difference(SUM, chunk_size=1.5), "chunk_size", "1.5", "positive integer"),
     "a layer's constructor": (
         lambda: fn.torch_function(fn.relu),

@@ -61,6 +61,12 @@ NORMED_PARAMS = DENSE, {"w": normal(2), "b": normal(2, seed=1)}
 MODULE = fn.module(torch.nn.Sequential(torch.nn.ReLU(inplace=True), torch.nn.Linear(4, 4, dtype=torch.float64)))
 TREE = {"b": normal(3), "a": (normal(2, 2, seed=1), ())}
 DRAWN = {"spsa": fn.spsa, "forward_gradient": fn.forward_gradient, "evolution": fn.evolution}
+NORMAL = fn.Expectation(
+    lambda generator: torch.randn(4, generator=generator, dtype=torch.float64),
+    lambda w, z: w + z,
+    lambda w, x: -(x - w).square().sum() / 2,
+    lambda x, batch: (x - batch).square().mean(),
+)
 
 # name: (a function, its arguments)
 CALLS = {
@@ -85,6 +91,8 @@ CALLS = {
         for name, p in DRAWN.items()
     },
     **{name: (lambda *a, p=p: p(OBJECTIVE, seeded())(*a), (PARAMS, BATCH)) for name, p in DRAWN.items()},
+    "score_function": (lambda w, x: fn.score_function(NORMAL, seeded())(w, x), (X[0], X)),
+    "mezo": (lambda *a: trained(fn.mezo(seeded(), 0.1))(*a), (PARAMS, BATCH)),
     "train with an average": (trained(fn.averaged(fn.adam(0.1), 0.9)), (PARAMS, BATCH)),
     "train a part": (trained(fn.masked(fn.adam(0.1), (True, (), False))), (PARAMS, BATCH)),
     "train by a chain": (

@@ -10,6 +10,7 @@ The equations use w for the parameters, g for the gradient of the loss at w, and
     combinations       chain; clip_by_norm, which stands first in one
     descent            descend
     nesterov           nesterov
+    mezo               mezo: descent by two values, without a gradient
     searches           line_search, exact_line_search
     quasi_newton       bfgs
     hyperparameters    numbers that are functions of the step

@@ -39,8 +39,15 @@ def direction(entries: Entries, leaves: list[Tensor], seed: int) -> Iterator[Ten
     generators: dict[torch.device, Generator] = {}
     for leaf in leaves:
         if leaf.device not in generators:
-            generators[leaf.device] = Generator(leaf.device).manual_seed(seed)
+            generators[leaf.device] = _generator(leaf.device, seed)
         yield entries(leaf, generators[leaf.device])
+
+
+def _generator(device: torch.device, seed: int) -> Generator:
+    try:
+        return Generator(device).manual_seed(seed)
+    except RuntimeError as error:
+        raise InputError("params", f"tensors on {device}", "some on a device that has random numbers") from error
 
 
 def directions(entries: Entries, leaves: list[Tensor], seeds: list[int]) -> list[Tensor]:
@@ -54,7 +61,7 @@ def directions(entries: Entries, leaves: list[Tensor], seeds: list[int]) -> list
 
 def orthogonalised(directions: list[Tensor]) -> list[Tensor]:
     """K orthogonal directions of length sqrt(d), made of Gaussian ones. Raises InputError where K > d."""
-    flat = [u.flatten(1) for u in directions]
+    flat = [u.reshape(len(u), u[0].numel()) for u in directions]
     sizes = [u.shape[1] for u in flat]
     count, d = len(flat[0]), sum(sizes)
     if count > d:

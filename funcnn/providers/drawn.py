@@ -11,15 +11,18 @@ Two machines that exchange seeds and numbers know each other's terms.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor
 
 from .. import tree
+from ..batches import tensors
 from ..errors import InputError, check_params
-from ..types import Batch, Params, StepFn, Tree
-from .doors import Gradient, LeafByLeaf, behind_door
+from ..types import Batch, Params, StepFn, Tree, ValueFn
+from .batched import batched
+from .differences import ELEMENTS_AT_ONCE
+from .doors import Gradient, LeafByLeaf, Value, behind_door
 
 SEEDS = 2**32  # the generator of the processor looks at no more of a seed
 
@@ -65,6 +68,15 @@ class Drawn(NamedTuple):
 
         return LeafByLeaf(of_leaves)
 
+    def value(self, draws: Tree) -> ValueFn:
+        """The value alone, of what was drawn."""
+
+        def of_params(params: Params, batch: Batch) -> Tensor:
+            at = place(params, batch, [True] * len(tree.leaves(params)))
+            return self.numbers(at, self.outcomes(at, draws))[0]
+
+        return of_params
+
     def __call__(self, params: Params, batch: Batch) -> tuple[Tensor, Params]:
         """(value, grads) of a new draw."""
         return self.given(self.drawn(params))(params, batch)
@@ -72,6 +84,16 @@ class Drawn(NamedTuple):
     def of_some(self, params: Params, batch: Batch, trained: list[bool]) -> tuple[Tensor, list[Tensor]]:
         """The same, of some leaves; the others do not move."""
         return self.given(self.drawn(params)).of_some(params, batch, trained)
+
+
+class DrawnValue(NamedTuple):
+    """The value of a drawn gradient that knows none without a draw, of a new one at each call."""
+
+    rule: Drawn
+
+    def __call__(self, params: Params, batch: Batch) -> Tensor:
+        """(params, batch) -> value."""
+        return self.rule.value(self.rule.drawn(params))(params, batch)
 
 
 def place(params: Params, batch: Batch, trained: list[bool]) -> Place:
@@ -112,9 +134,29 @@ def drawn(step_fn: StepFn, params: Params) -> Tree:
 
 
 def given(step_fn: StepFn, draws: Tree) -> StepFn:
-    """The step function with its draw made, which draws no more."""
-    gradient, rule = step_fn.value_and_grad, behind_door(step_fn.value_and_grad)
+    """The step function with its draw made, of which its value and its gradient then both are."""
+    rule = behind_door(step_fn.value_and_grad)
     if not isinstance(rule, Drawn):
         return step_fn
-    fixed = rule.given(draws)
-    return StepFn(step_fn.value, gradient._replace(function=fixed) if isinstance(gradient, Gradient) else fixed)
+    drawn = isinstance(behind_door(step_fn.value), DrawnValue)
+    value = _replaced(step_fn.value, rule.value(draws)) if drawn else step_fn.value
+    return StepFn(value, _replaced(step_fn.value_and_grad, rule.given(draws)))
+
+
+def _replaced(door: Any, function: Any) -> Any:
+    """Another function behind the same door."""
+    return door._replace(function=function) if isinstance(door, (Value, Gradient)) else function
+
+
+def of_each(function: Callable[..., Any], stacked: list[Tensor], at: Place) -> Any:
+    """What a function is of each entry along the leading axes, many of them at once where the place is small."""
+    elements = sum(leaf.numel() for leaf in [*at.own, *tensors(at.batch)[0]])
+    at_once = max(1, ELEMENTS_AT_ONCE // max(1, elements))
+
+    def of_chunk(*xs: Tensor) -> Any:
+        if len(xs[0]) == 1:
+            return tree.map(lambda x: x[None], function(*(x[0] for x in xs)))
+        return batched(function)(*xs)
+
+    chunks = zip(*(x.split(at_once) for x in stacked), strict=True)
+    return tree.map(lambda *parts: torch.cat(parts), *(of_chunk(*chunk) for chunk in chunks))

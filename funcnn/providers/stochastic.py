@@ -23,20 +23,17 @@ mask of dropout. The value is that of the objective at the parameters, evaluated
 import re
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
 from .. import kernels, tree
-from ..batches import tensors
 from ..errors import InputError, check_autocast, check_count, check_flag, check_generator, check_number, describe
 from ..types import Objective, StepFn
-from .batched import batched
-from .differences import CENTRAL, ELEMENTS_AT_ONCE, check_moves
+from .differences import CENTRAL, check_moves
 from .directions import Entries, directions, gaussian, orthogonalised, rademacher
 from .doors import Gradient, Value, check_objective
-from .drawn import Drawn, Place
+from .drawn import Drawn, Place, of_each
 
 TINY = torch.finfo(torch.float64).tiny
 
@@ -137,7 +134,7 @@ def _along(
 
     def outcomes(at: Place, draws: list[Tensor]) -> list[Tensor]:
         own, _ = tree.parted(draws, at.trained)
-        return orthogonalised(own) if orthogonal and own else own
+        return orthogonalised(own) if orthogonal and any(u.numel() for u in own) else own
 
     def numbers(at: Place, own: list[Tensor]) -> tuple[Tensor, Tensor]:
         check_autocast()
@@ -169,7 +166,7 @@ def _differences(place: str, step: float | None) -> Slopes:
         def slope(*u: Tensor) -> Tensor:
             return (f(kernels.add_scaled(w, c, [*u])) - f(kernels.add_scaled(w, -c, [*u]))) / (2 * c)
 
-        return f(w), _of_each(slope, directions, at)
+        return f(w), of_each(slope, directions, at)
 
     return slopes
 
@@ -182,24 +179,10 @@ def _derivatives(f: OnLeaves, at: Place, directions: list[Tensor]) -> tuple[Tens
         return value, slope
 
     try:
-        values, slopes = _of_each(both, directions, at)
+        values, slopes = of_each(both, directions, at)
     except (NotImplementedError, RuntimeError) as error:
         if not re.search("forward AD|forward mode|jvp", str(error)):
             raise
         needs = 'operations with a forward mode; by="differences" needs none'
         raise InputError("objective.value(params, batch)", str(error).splitlines()[0], needs) from error
     return values[0], slopes
-
-
-def _of_each(function: Callable[..., Any], directions: list[Tensor], at: Place) -> Any:
-    """What a function of one direction is for each of K, many of them at once where they are small."""
-    elements = sum(leaf.numel() for leaf in [*at.own, *tensors(at.batch)[0]])
-    at_once = max(1, ELEMENTS_AT_ONCE // max(1, elements))
-
-    def of_chunk(*u: Tensor) -> Any:
-        if len(u[0]) == 1:
-            return tree.map(lambda x: x[None], function(*(one[0] for one in u)))
-        return batched(function)(*u)
-
-    chunks = zip(*(u.split(at_once) for u in directions), strict=True)
-    return tree.map(lambda *parts: torch.cat(parts), *(of_chunk(*chunk) for chunk in chunks))

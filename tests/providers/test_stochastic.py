@@ -191,9 +191,10 @@ def test_what_cannot_be_vmapped_is_evaluated_one_by_one(make, samples):
 @pytest.mark.parametrize("params", [(), (torch.zeros(0),), {"w": normal(3), "none": normal(0, 2)}, normal()])
 def test_trees_of_any_size(make, params):
     objective = fn.Objective(lambda params, x: x.mean() + sum(leaf.square().sum() for leaf in fn.tree.leaves(params)))
-    value, grads = make(objective, seeded(), samples=2)(params, torch.ones(2))
-    assert_close(value, objective.value(params, torch.ones(2)), 1e-15)
-    assert fn.tree.paths(grads) == fn.tree.paths(params)
+    for orthogonal in (False, True):
+        value, grads = make(objective, seeded(), orthogonal=orthogonal and params != ())(params, torch.ones(2))
+        assert_close(value, objective.value(params, torch.ones(2)), 1e-15)
+        assert fn.tree.paths(grads) == fn.tree.paths(params)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])

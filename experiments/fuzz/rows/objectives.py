@@ -247,20 +247,63 @@ WORDS = fn.Objective(of_words)
 DIFFERENCES = {"central": 0.55, "forward": 0.35, "backward": 0.35}
 
 
-def drawn(make: Callable[..., fn.StepFn], given: tuple[Any, ...], power: float) -> Call:
-    """A provider that draws, of as many orthogonal directions as there are parameters: (f, *given, params, batch)."""
+def drawn(make: Callable[..., fn.StepFn], given: Any) -> Call:
+    """A provider that draws, of as many orthogonal directions as there are parameters: (f, given, params, batch)."""
 
-    def run(f: Any, *rest: Any) -> Any:
-        params = rest[-2]
-        samples = max(1, sum(leaf.numel() for leaf in leaves(plain(params))))
-        generator = Generator().manual_seed(0)
-        return _both(make(fn.Objective(f), generator, *rest[:-2], samples=samples, orthogonal=True), *rest[-2:])
+    def run(f: Any, given: Any, *rest: Any) -> Any:
+        return _both(make(fn.Objective(f), Generator().manual_seed(0), given, samples=15, orthogonal=True), *rest)
 
-    def truth(f: Any, *rest: Any) -> Any:
-        steps = [number for number in rest[:-2] if isinstance(number, float)]
-        return _seen(differentiated(f, *rest[-2:])) if all(1e-9 < step < 1e-4 for step in steps) else ANY
+    def truth(f: Any, given: Any, params: Any, batch: Any) -> Any:
+        found = differentiated(f, params, batch)
+        enough = sum(leaf.numel() for leaf in leaves(params)) == 15 and (given in ("jvp", None) or 1e-9 < given < 1e-4)
+        return _seen(found) if enough else ANY
 
-    return Call(lambda g: (smooth, *given, *task(g)), run, truth, power, spreads=True)
+    return Call(lambda g: (smooth, given, *task(g)), run, truth, 0.5, spreads=True)
+
+
+def noise(generator: Generator) -> Tensor:
+    """What a normal variable of three entries is made of."""
+    return torch.randn(3, generator=generator, dtype=torch.float64)
+
+
+def shifted(w: Any, z: Any) -> Tensor:
+    """The variable of mean w."""
+    return w + z
+
+
+def log_density(w: Any, x: Any) -> Tensor:
+    """Its log density, but for a constant."""
+    return -0.5 * ((x - w) ** 2).sum()
+
+
+def distance(x: Any, batch: Any) -> Tensor:
+    """What it costs."""
+    return ((x - batch) ** 2).mean()
+
+
+def by_costs(
+    noise: Any, sample: Any, log_density: Any, cost: Any, samples: Any, generator: Generator, w: Any, batch: Any
+) -> Any:
+    """(value, gradient) of the expectation that these make."""
+    expectation = fn.Expectation(noise, sample, log_density, cost)
+    return fn.score_function(expectation, generator, samples=samples)(w, batch)
+
+
+def of_costs(make: Any, sample: Any, density: Any, cost: Any, samples: Any, generator: Generator, w: Any, batch: Any) -> Any:
+    """The same, with the score x - w written out."""
+    w, batch = plain(w), plain_batch(batch)
+    if not w.is_floating_point() or not len(set(counts(batch))) == 1:
+        raise TypeError("no batch")
+    seeds = torch.randint(2**32, (int(samples),), generator=generator).tolist()
+    every = [w + noise(Generator().manual_seed(seed)) for seed in seeds]
+    costs = [distance(x, batch) for x in every]
+    terms = [c * (x - w).sum_to_size(w.shape) for c, x in zip(costs, every, strict=True)]
+    return torch.stack(costs).mean(), torch.stack(terms).mean(0).to(w.dtype)
+
+
+def sampled(g: Generator) -> tuple[Any, ...]:
+    """(how many, what draws, parameters, batch)."""
+    return 2, Generator().manual_seed(1), normal(g, 3), normal(g, 5, 3)
 
 
 ROWS = {
@@ -325,9 +368,16 @@ ROWS = {
     "per_sample, of words": Call(
         words, lambda *a: fn.per_sample(fn.func_grad(WORDS))(*a)[1], lambda *a: stacked(of_words, *a)
     ),
-    "spsa": drawn(lambda f, g, step, **more: fn.spsa(f, g, step=step, **more), (1e-5,), 0.5),
-    "forward_gradient": drawn(lambda f, g, by, **more: fn.forward_gradient(f, g, by=by, **more), ("jvp",), 0.5),
-    "evolution": drawn(lambda f, g, sigma, **more: fn.evolution(f, g, sigma=sigma, **more), (1e-5,), 0.5),
+    "spsa": drawn(lambda f, g, step, **more: fn.spsa(f, g, step=step, **more), 1e-5),
+    "forward_gradient": drawn(lambda f, g, by, **more: fn.forward_gradient(f, g, by=by, **more), "jvp"),
+    "evolution": drawn(lambda f, g, sigma, **more: fn.evolution(f, g, sigma=sigma, **more), 1e-5),
+    "score_function": Call(
+        sampled,
+        lambda *a: by_costs(noise, shifted, log_density, distance, *a),
+        lambda *a: of_costs(noise, shifted, log_density, distance, *a),
+        spreads=True,
+    ),
+    "Expectation": Call(lambda g: (noise, shifted, log_density, distance, *sampled(g)), by_costs, of_costs, spreads=True),
     "PROVIDERS": of_network(
         lambda objective: [make(objective) for make in fn.PROVIDERS.values()],
         lambda made, *rest: [one(*rest)[0] for one in made],

@@ -69,6 +69,21 @@ def _nesterov(lr: float, beta: float, params: Any, batch: Any) -> list[Any]:
     return found
 
 
+def _mezo(generator: Generator, lr: float, c: float, params: Any, batch: Any) -> list[Any]:
+    if callable(lr) or callable(c) or c is None:
+        raise Untold
+    w, lr, c, found = plain(params), float(lr), float(c), []
+    for _ in range(STEPS):
+        draw = Generator().manual_seed(int(torch.randint(2**32, (), generator=generator)))
+        u = [torch.randn(leaf.shape, generator=draw, dtype=leaf.dtype) for leaf in leaves(w)]
+        points = [of_leaves(w, [leaf + side * one for leaf, one in zip(leaves(w), u, strict=True)]) for side in (c, -c)]
+        up, down = (differentiated(smooth, point, batch)[0] for point in points)
+        rate = lr * (up - down) / (2 * c)
+        w = of_leaves(w, [leaf - rate * one for leaf, one in zip(leaves(w), u, strict=True)])
+        found.append(((up + down) / 2, w))
+    return found
+
+
 def _searched(make: Callable[..., Any], given: tuple[Any, ...]) -> Call:
     """A search, of which is looked at that its values are those of its points, and fall."""
 
@@ -273,6 +288,9 @@ ROWS = {
         lambda lr, mask, *a: _masked(lr, mask, *a),
     ),
     "nesterov": Call(lambda g: (0.1, 0.9, *task(g)), lambda lr, beta, *a: trained(fn.nesterov(lr, beta), *a), _nesterov),
+    "mezo": Call(
+        lambda g: (Generator().manual_seed(2), 0.1, 1e-3, *task(g)), lambda *a: trained(fn.mezo(*a[:-2]), *a[-2:]), _mezo
+    ),
     "line_search": _searched(fn.line_search, (1.0, 0.5, 1e-4, 20)),
     "exact_line_search": _searched(fn.exact_line_search, (1.0, 1e-6, 100)),
     "bfgs": _searched(fn.bfgs, (1.0, 1e-4, 0.9, 20)),
