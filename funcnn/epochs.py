@@ -20,6 +20,7 @@ from .history import Fit, History
 from .loop import train
 from .optimizers.descent import lift_optimizer
 from .running import Run
+from .safetensors import VERSION
 from .types import Batch, Params, State
 
 
@@ -85,7 +86,13 @@ def fit(
     run = Run(params, start if state is None else state, generator)
     names = _tried(evaluate, params, generator)
     if checkpoint is not None:
-        made = {"params": fingerprint(params), "state": fingerprint(state), "data": fingerprint(data), "evaluate": names}
+        made = {
+            "checkpoint of format": VERSION,
+            "params": fingerprint(params),
+            "state": fingerprint(state),
+            "data": fingerprint(data),
+            "evaluate": names,
+        }
         made |= {"batch_size": str(batch_size), "generator.initial_seed()": str(generator.initial_seed())}
         for place, part in (("step_fn", step_fn), ("optimizer_fn", optimizer_fn)):
             made |= dict(made_of(place, part, generator))

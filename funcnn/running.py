@@ -24,7 +24,8 @@ from .calls import check_same_call
 from .distributed.ranks import is_first, unlike
 from .errors import InputError
 from .history import Divergence, Fit, History
-from .storage import load, records, save
+from .safetensors import write
+from .storage import as_path, contents, load, records
 from .types import Batch, Params, State, Step
 
 
@@ -39,7 +40,7 @@ class Run:
         self.evaluations: dict[str, list[float]] = {}
         self.divergence: Divergence | None = None
         self.generator, self.epoch = generator, generator.get_state()
-        self.file: tuple[str | os.PathLike[str], str] | None = None
+        self.file: tuple[Path, str] | None = None
 
     @property
     def params(self) -> Params:
@@ -101,8 +102,9 @@ class Run:
 
         Raises InputError where it is that of another call, or differs from rank to rank; OSError where it cannot be written.
         """
-        if Path(path).exists():
-            self._go_on(path, call, start)
+        file = as_path(path)
+        if file.exists():
+            self._go_on(file, call, start)
         drawn = self.generator.get_state().numpy().tobytes()
         other = unlike([zlib.crc32(call.encode()), zlib.crc32(drawn), self.steps])  # and no rank reads any more
         if other & {0, 1}:
@@ -110,21 +112,22 @@ class Run:
             raise InputError("fit", "a call that differs from rank to rank", needs)
         if other:
             raise InputError("checkpoint", f"{path}, which differs from rank to rank", "a file that every rank reads")
-        self.file = path, call
+        self.file = file, call
         self.save()
 
     def save(self) -> None:
-        """Writes the checkpoint, where there is one and this is rank 0."""
+        """Writes the checkpoint, where there is one and this is rank 0; a power cut may bring back that of seconds before."""
         if self.file is not None and is_first():
             path, call = self.file
             generator = self.generator.get_state()
-            save(path, {"trained": self.trained(), "epoch": self.epoch, "generator": generator, "call": call})
+            now = {"trained": self.trained(), "epoch": self.epoch, "generator": generator, "call": call}
+            write(path, *contents(now))
 
-    def _go_on(self, path: str | os.PathLike[str], call: str, start: State) -> None:
+    def _go_on(self, path: Path, call: str, start: State) -> None:
         found = load(path, kinds=records((self.params, start)))
         if not isinstance(found, dict) or found.keys() != {"trained", "epoch", "generator", "call"}:
             raise InputError("checkpoint", f"{path}, which holds something else", "a file of `fit`, or a name of its own")
-        check_same_call(json.loads(call), json.loads(found["call"]), os.fspath(path))
+        check_same_call(json.loads(call), json.loads(found["call"]), str(path))
         params, state, history = found["trained"]
         self.losses, self.epoch_ends, self.evaluations, self.divergence = history
         params = tree.map(lambda leaf, like: leaf.to(like.device), params, self.params)

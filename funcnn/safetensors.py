@@ -2,20 +2,19 @@
 
 offset     bytes  what
 0          8      n, little-endian
-8          n      JSON: of each tensor dtype, shape and place; under `__metadata__` {"funcnn": "1", "tree": the text}
+8          n      JSON: of each tensor dtype, shape and place; under `__metadata__` {"funcnn": "2", "tree": the text}
 8 + n      m      the numbers of the tensors, those of long dtypes first, so that all are aligned
-8 + n + m  4      the last of the tensors, `checksum`: the CRC-32 of all bytes before it, little-endian
+8 + n + m  4      the last of the tensors, `checksum`, little-endian: see `checksums`; in files of "1" a CRC-32 of all before
 
-https://huggingface.co/docs/safetensors. A CRC sees every change of up to 32 bits in a row, and of others all but one in
-2^32. It is no signature: who wants to can make a file with any numbers in it, but no more than numbers.
+https://huggingface.co/docs/safetensors. A checksum is no signature: who wants to can make a file with any numbers in it, but
+no more than numbers.
 """
 
 import json
 import math
 import os
 import threading
-import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,6 +22,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
+from .checksums import SQUARE, plain, with_sums
 from .errors import InputError
 
 try:
@@ -30,9 +30,9 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-VERSION = "1"
+VERSION = "2"
+SUMMED = {"1": plain, "2": with_sums}  # how the numbers of a file of this version come into its checksum
 LONGEST = 2**24  # bytes of a header: what is parsed takes up to thirty times its own memory
-PIECE = 2**20  # bytes that are summed while the cache still holds them
 BEGINNING = b'{"__metadata__":{"funcnn":'
 NAMES = {
     **{"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "bool": "BOOL", "complex64": "C64"},
@@ -69,21 +69,27 @@ def pieces(text: str, tensors: dict[str, Tensor]) -> Iterator[memoryview]:
     if len(encoded) > LONGEST:
         raise InputError("tree", f"a structure of {len(encoded)} bytes in JSON", f"{LONGEST} at most: stack what is alike")
     beginning = memoryview(len(encoded).to_bytes(8, "little") + encoded)
-    checksum = 0
-    for whole in (beginning, *(as_memory(x) for _, x in ordered)):
-        for start in range(0, len(whole), PIECE):
-            piece = whole[start : start + PIECE]
-            checksum = zlib.crc32(piece, checksum)
+    yield beginning
+    checksum = plain(beginning, 0)
+    for _, x in ordered:
+        for piece in _cut(as_memory(x)):
+            checksum = SUMMED[VERSION](piece, checksum)
             yield piece
     yield memoryview(checksum.to_bytes(4, "little"))
+
+
+def _cut(whole: memoryview) -> Iterator[memoryview]:
+    """Pieces to be summed while the cache still holds them."""
+    return (whole[start : start + SQUARE] for start in range(0, len(whole), SQUARE))
 
 
 def write(path: Path, text: str, tensors: dict[str, Tensor]) -> None:
     """Makes of the text and the tensors the file at the path, in place of what was there.
 
     They go into a file beside it, `.NAME.partial`, which is brought to the disk and takes the name at once. So a reader, and
-    whoever comes after a crash, finds the old file or the new one, and of several writers the last one's. The partial file
-    is removed where writing fails; what a killed writer left of one is written over by the next.
+    whoever comes after a crash, finds the old file or the new one, and of several writers the last one's. After a power cut
+    it is the new one once `settle` was called, or some seconds have passed. The partial file is removed where writing fails;
+    what a killed writer left of one is written over by the next.
 
     Raises:
         OSError: the folder cannot be written, or the disk is full. What was there is still there.
@@ -94,6 +100,8 @@ def write(path: Path, text: str, tensors: dict[str, Tensor]) -> None:
             try:
                 for piece in pieces(text, tensors):
                     file.write(piece)
+                    if len(piece) == SQUARE:
+                        _begin_to_sync(file)
                 file.flush()
                 os.fsync(file.fileno())
                 if os.name == "nt":
@@ -102,7 +110,6 @@ def write(path: Path, text: str, tensors: dict[str, Tensor]) -> None:
             except BaseException:
                 partial.unlink(missing_ok=True)
                 raise
-        _sync_folder(target.parent)
     except OSError as error:
         raise OSError(error.errno, f"{error.strerror}; the file is as it was", str(path)) from error
 
@@ -141,10 +148,16 @@ def _is_at(file: BinaryIO, path: Path) -> bool:
         return False
 
 
-def _sync_folder(folder: Path) -> None:
-    """Brings the new name to the disk."""
+def _begin_to_sync(file: BinaryIO) -> None:
+    """Lets the disk work at the last piece while the next one is summed, where the system takes such advice."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(file.fileno(), file.tell() - SQUARE, SQUARE, os.POSIX_FADV_DONTNEED)
+
+
+def settle(path: Path) -> None:
+    """Brings the name of a file that was written to the disk."""
     if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
+        descriptor = os.open(Path(os.path.realpath(path)).parent, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
@@ -181,15 +194,16 @@ class Reader:
         """Nothing is read yet."""
         self.file, self.checksum = file, 0
 
-    def into(self, memory: memoryview) -> None:
+    def into(self, memory: memoryview, summed: Callable[[memoryview, int], int] = plain) -> None:
         """Fills the memory. Raises EOFError where the file ends before."""
-        start = 0
-        while start < len(memory):
-            count = self.file.readinto(memory[start : start + PIECE])
-            if not count:
-                raise EOFError
-            self.checksum = zlib.crc32(memory[start : start + count], self.checksum)
-            start += count
+        for piece in _cut(memory):
+            left = piece
+            while len(left):
+                count = self.file.readinto(left)
+                if not count:
+                    raise EOFError
+                left = left[count:]
+            self.checksum = summed(piece, self.checksum)
 
     def bytes(self, count: int) -> bytes:
         """The next bytes."""
@@ -221,14 +235,11 @@ def _read(reader: Reader, size: int) -> tuple[str, dict[str, Tensor]]:
     metadata, (begin, end) = header.pop("__metadata__"), header.pop("checksum")["data_offsets"]
     if size < 8 + length + end:
         raise EOFError
-    if metadata["funcnn"] != VERSION:
-        for start in range(0, begin, PIECE):
-            reader.bytes(min(PIECE, begin - start))
-        reader.check_end()
+    if metadata["funcnn"] not in SUMMED:
         raise Refused(f"a newer file, of format {metadata['funcnn']} where this funcnn knows {VERSION}")
     tensors = _allocated(header, begin)
     for x in tensors.values():
-        reader.into(as_memory(x))
+        reader.into(as_memory(x), SUMMED[metadata["funcnn"]])
     reader.check_end()
     return metadata["tree"], tensors
 

@@ -11,9 +11,10 @@ The numbers of the tensors lie in the file by name; what the tree is made of is 
     a tensor                      ["tensor", "tree['w']", {}], the name of its numbers
     a torch.Generator             ["generator", "cpu", "tree['generator']"], the name of its state
 
-Where a tensor is not as usual, the last part says so: {"order": [1, 0]} are its axes as they lie in memory, so that a
-product with it is computed as before and gives the same bits; {"dtype": "complex128", "shape": [3]} is a dtype for which
-safetensors has no name, whose numbers are stored as bytes.
+Where a tensor is not as usual, the last part says so. {"axes": [1, 0]} are its axes as they lie in memory and in the file,
+where it is called `tree['w'].permute(1, 0)`: so a product with it is computed as before and gives the same bits, and nothing
+is moved on the way. (In files of format 1 it was {"order": [1, 0]}, and in the file were the numbers of tree['w'].)
+{"dtype": "complex128", "shape": [3]} is a dtype for which safetensors has no name, whose numbers are stored as bytes.
 """
 
 import json
@@ -37,7 +38,7 @@ from .optimizers.hyperparameters import Scheduled
 from .optimizers.quasi_newton import BFGSState
 from .optimizers.searches import LineSearchState
 from .optimizers.transformations import AdamState
-from .safetensors import DTYPES, NAMES, Refused, as_bytes, read, write
+from .safetensors import DTYPES, NAMES, Refused, as_bytes, read, settle, write
 from .types import Step, Tree
 
 # The NamedTuples that a file may have in it: those that hold results. Nothing else is made by name.
@@ -71,7 +72,9 @@ def save(path: str | os.PathLike[str], tree: Tree) -> None:
         InputError: there is anything else in the tree; its place is named.
         OSError: the folder cannot be written, or the disk is full; an earlier file is still as it was.
     """
-    write(_path(path), *contents(tree))
+    where = as_path(path)
+    write(where, *contents(tree))
+    settle(where)
 
 
 def load(path: str | os.PathLike[str], *, kinds: Iterable[type] = (), device: torch.device | str = "cpu") -> Tree:
@@ -89,7 +92,7 @@ def load(path: str | os.PathLike[str], *, kinds: Iterable[type] = (), device: to
         InputError: the file is truncated, altered, foreign or newer, and which of it; or `kinds` lacks one of its types.
         OSError: there is no such file, or it cannot be read.
     """
-    where, known = _path(path), _named(kinds)
+    where, known = as_path(path), _named(kinds)
     try:
         structure, tensors = read(where)
         tree = _built(json.loads(structure), tensors, known)
@@ -121,7 +124,8 @@ def records(tree: Tree) -> set[type]:
     return own.union(*map(records, children))
 
 
-def _path(path: Any) -> Path:
+def as_path(path: Any) -> Path:
+    """The path of a file. Raises InputError for anything else."""
     if not isinstance(path, (str, os.PathLike)) or isinstance(os.fspath(path), bytes):
         raise InputError("path", describe(path), "a str or a pathlib.Path")
     return Path(path)
@@ -156,8 +160,10 @@ def _described(node: Any, path: str, tensors: dict[str, Tensor]) -> Any:
     if kind is float:
         return ["float", node.hex()]
     if isinstance(node, Tensor):
-        tensors[path], unusual = _plain(node, path)
-        return ["tensor", path, unusual]
+        plain, unusual = _plain(node, path)
+        name = f"{path}.permute({', '.join(map(str, unusual['axes']))})" if "axes" in unusual else path
+        tensors[name] = plain
+        return ["tensor", name, unusual]
     if kind is Generator:
         tensors[path] = node.get_state()
         return ["generator", str(node.device), path]
@@ -180,10 +186,10 @@ def _plain(x: Tensor, path: str) -> tuple[Tensor, dict[str, Any]]:
     """The numbers of a tensor in a row and in a dtype that safetensors has, and what is unusual about it."""
     if not is_dense(x) or x.is_meta or type(x) not in (Tensor, torch.nn.Parameter):
         raise InputError(path, describe(x) if type(x) is Tensor else f"a {type(x).__name__}", "a plain, dense tensor")
-    x, order = x.detach(), sorted(range(x.ndim), key=x.stride, reverse=True)
+    x, axes = x.detach(), sorted(range(x.ndim), key=x.stride, reverse=True)
     unusual: dict[str, Any] = {}
-    if not x.is_contiguous() and x.permute(order).is_contiguous():
-        unusual["order"] = order
+    if not x.is_contiguous() and x.permute(axes).is_contiguous():
+        x, unusual["axes"] = x.permute(axes), axes
     if not x.is_contiguous():
         check_memory(path, "its numbers, one by one,", x.numel() * x.itemsize)
     plain = x.cpu().resolve_conj().resolve_neg().contiguous()
@@ -237,9 +243,15 @@ def _record(name: str, fields: dict[str, Any], kinds: Mapping[str, Any]) -> Any:
     return kind(**fields)
 
 
-def _tensor(x: Tensor, order: list[int] | None = None, dtype: str | None = None, shape: list[int] | None = None) -> Tensor:
+def _tensor(
+    x: Tensor,
+    dtype: str | None = None,
+    shape: list[int] | None = None,
+    axes: list[int] | None = None,
+    order: list[int] | None = None,
+) -> Tensor:
     if dtype is not None and shape is not None:
         x = x.view(AS_BYTES[dtype]).reshape(shape)
     if order is not None:
-        x = x.permute(order).contiguous().permute([order.index(axis) for axis in range(len(order))])
-    return x
+        axes, x = order, x.permute(order).contiguous()
+    return x if axes is None else x.permute([axes.index(axis) for axis in range(len(axes))])

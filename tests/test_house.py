@@ -20,7 +20,7 @@ MODULES = sorted(module.name for module in pkgutil.walk_packages([str(ROOT)], "f
 
 # Each imports of its own line and of those above. A folder stands for all that is in it.
 ORDER = [
-    ["errors"],
+    ["errors", "checksums"],
     ["memory", "safetensors"],
     ["causes", "types", "kernels", "report", "display"],
     ["history", "fused"],

@@ -236,7 +236,8 @@ def changed(data, **changes):
 
 # name: (what a well-formed header says, what the error says)
 LIES = {
-    "a newer file": ({"funcnn": "2"}, "a newer file, of format 2 where this funcnn knows 1"),
+    "a newer file": ({"funcnn": "3"}, "a newer file, of format 3 where this funcnn knows 2"),
+    "no version": ({"funcnn": ["2"]}, "makes no sense"),
     "an enormous tensor": ({"shape": [2**40]}, "makes no sense"),
     "more than there is": ({"shape": [2**40], "data_offsets": [0, 2**43]}, "makes no sense"),
     "a negative shape": ({"shape": [-1, -2]}, "makes no sense"),
@@ -355,8 +356,85 @@ def test_what_a_killed_writer_leaves_does_no_harm(tmp_path):
     assert fn.load(tmp_path / "tree") == () and os.listdir(tmp_path) == ["tree"]
 
 
-def test_large_pieces_are_summed_as_small_ones(tmp_path):
-    tree = [torch.arange(3 * 10**6, dtype=torch.int32), normal(5)]
+MIB = 2**20
+LARGE = [
+    torch.randint(-(2**31), 2**31, (3 * 10**5,), generator=seeded(), dtype=torch.int64).to(torch.int32),
+    normal(200_000),
+]
+
+
+def sums(mib):
+    """What a MiB adds up to, 256 rows of 512 words of 8 bytes, by Python's own numbers."""
+    words = [int.from_bytes(mib[i : i + 8], "little") for i in range(0, MIB, 8)]
+    rows, columns = [words[i : i + 512] for i in range(0, len(words), 512)], [words[i::512] for i in range(512)]
+    return b"".join((sum(line) % 2**64).to_bytes(8, "little") for line in (*rows, *columns))
+
+
+def test_of_large_tensors_the_sums_of_rows_and_columns_are_in_the_checksum(tmp_path):
+    data = file_of(LARGE, tmp_path)
+    header, numbers = parts(data)
+    checksum = zlib.crc32(data[: len(data) - len(numbers)])
+    for name, entry in header.items():
+        if name not in ("__metadata__", "checksum"):
+            own = numbers[slice(*entry["data_offsets"])]
+            pieces = [own[i : i + MIB] for i in range(0, len(own), MIB)]
+            for piece in pieces:
+                checksum = zlib.crc32(sums(piece) if len(piece) == MIB else piece, checksum)
+    assert data[-4:] == checksum.to_bytes(4, "little") and same(fn.load(tmp_path / "whole"), LARGE)
+
+
+ROW, COLUMN, BOTH = (7, [9, 11]), ([7, 8], 9), ([7, 8], [9, 11])
+CORNERS = ([7, 7, 8], [9, 11, 9])
+
+# name: (some of the words (256, 512) of the first MiB, what becomes of them)
+ALTERATIONS = {
+    "a bit": ((7, 9), lambda x: x ^ 1),
+    "the highest bits of a row": (ROW, lambda x: x ^ -(2**63)),
+    "the highest bits of a column": (COLUMN, lambda x: x ^ -(2**63)),
+    "two words of a row exchanged": (ROW, lambda x: x.flip(0)),
+    "two words of a column exchanged": (COLUMN, lambda x: x.flip(0)),
+    "two words exchanged": (BOTH, lambda x: x.flip(0)),
+    "two rows exchanged": ([7, 8], lambda x: x.flip(0)),
+    "a row twice": ([7, 8], lambda x: x[[0, 0]]),
+    "a row of zeros": (7, lambda x: 0 * x),
+    "three words": (CORNERS, lambda x: x + torch.tensor([1, -1, -1])),
+    "three highest bits": (CORNERS, lambda x: x ^ -(2**63)),
+}
+
+
+@pytest.mark.parametrize("name", ALTERATIONS)
+def test_alterations_of_large_tensors_are_seen(name, tmp_path):
+    where, change = ALTERATIONS[name]
+    data = file_of(LARGE, tmp_path)
+    start = len(data) - len(parts(data)[1])
+    words = torch.frombuffer(bytearray(data[start : start + MIB]), dtype=torch.int64).reshape(256, 512)
+    words[where] = change(words[where].clone())
+    whole = data[:start] + words.numpy().tobytes() + data[start + MIB :]
+    assert whole != data and refused(whole, tmp_path) == "an altered file, which its checksum shows"
+
+
+# name: (a tree, what its file says in the first format)
+FIRST = {
+    "small tensors": (TREE, {}),
+    "large ones": (LARGE, {}),
+    "another order of axes": (normal(2, 3).T, {"tree": '["tensor", "tree", {"order": [1, 0]}]'}),
+}
+
+
+@pytest.mark.parametrize("name", FIRST)
+def test_files_of_the_first_format_are_loaded(name, tmp_path):
+    tree, changes = FIRST[name]
+    data = file_of(tree.contiguous() if changes else tree, tmp_path)
+    (tmp_path / "old").write_bytes(changed(data, funcnn="1", **changes))
+    assert same(fn.load(tmp_path / "old"), tree)
+
+
+def test_numbers_lie_in_the_file_as_in_memory_under_a_name_that_says_so(tmp_path):
+    tree = {"w": normal(4, 3).T, "k": normal(2, 3, 4).permute(1, 2, 0), "gap": normal(4, 6)[:, ::2]}
     data = file_of(tree, tmp_path)
-    assert data[-4:] == zlib.crc32(data[:-4]).to_bytes(4, "little") and same(fn.load(tmp_path / "whole"), tree)
-    assert "checksum" in refused(data[: 10**6] + b"\xff" + data[10**6 + 1 :], tmp_path)
+    header, numbers = parts(data)
+    names = ["tree['gap']", "tree['k'].permute(2, 0, 1)", "tree['w'].permute(1, 0)"]
+    assert sorted(header)[2:] == names and same(fn.load(tmp_path / "whole")["k"], tree["k"])
+    for name in names:
+        x = torch.frombuffer(bytearray(numbers[slice(*header[name]["data_offsets"])]), dtype=torch.float64)
+        assert torch.equal(x.reshape(header[name]["shape"]), eval(name, {"tree": tree}))
