@@ -22,7 +22,7 @@ def main(threads: int, seed: int, device: str, sections: list[str]) -> None:
     """Runs the sections and prints what they find as it comes."""
     import torch
 
-    from experiments.benchmark import differences, growth, networks, overheads, samples, steps
+    from experiments.benchmark import differences, files, growth, networks, overheads, samples, steps
     from experiments.benchmark.measure import Race
 
     torch.set_num_threads(threads)
@@ -33,6 +33,7 @@ def main(threads: int, seed: int, device: str, sections: list[str]) -> None:
         "differences": differences,
         "samples": samples,
         "overheads": overheads,
+        "files": files,
     }
     for section in sections:
         generator = torch.Generator().manual_seed(seed)

@@ -7,6 +7,7 @@ import funcnn as fn
 from experiments import __main__ as command_line
 from experiments.benchmark import (
     differences,
+    files,
     growth,
     network_peers,
     networks,
@@ -90,6 +91,22 @@ def test_ours_against_ours_are_rows_of_the_same_work(monkeypatch, row, what, tar
     monkeypatch.setattr("experiments.benchmark.measure.interleaved", lambda *sides, **options: Timing(rounds))
     found = row(RACE, generator())  # raises where both sides do not compute what they should
     assert (found.what, found.target, found.ratio) == (what, target, 1.5)
+
+
+def test_rows_of_files_are_of_the_same_numbers(monkeypatch):
+    rounds = {"ours": [3.0] * 3, "theirs": [2.0] * 3}
+    monkeypatch.setattr("experiments.benchmark.measure.interleaved", lambda *sides, **options: Timing(rounds))
+    monkeypatch.setattr(files, "in_new_process", lambda call: 3.0 if call.startswith("fn.load") else 2.0)
+    for name, value in {"WIDTHS": (3, 4, 2), "STEPS": 2, "TURNS": 3}.items():
+        monkeypatch.setattr(files, name, value)
+    *rows, checkpoint, frozen = files.run(RACE, generator())  # raises where both sides do not compute what they should
+    assert [(row.what, row.ratio) for row in rows] == [
+        ("save, 10^7 parameters", 1.5),
+        ("save, 10^7 parameters", 1.5),
+        ("load, 10^7 parameters", 1.5),
+        ("load, 10^7 parameters, first in a process", 1.5),
+    ]
+    assert checkpoint.low <= checkpoint.ratio <= checkpoint.high and frozen.ratio == 1.5
 
 
 def test_what_both_sides_have_to_multiply_bounds_their_ratio():
