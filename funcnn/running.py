@@ -116,7 +116,7 @@ class Run:
         self.save()
 
     def save(self) -> None:
-        """Writes the checkpoint, where there is one and this is rank 0; a power cut may bring back that of seconds before."""
+        """Writes the checkpoint, where there is one and this is rank 0; a power cut may bring back an earlier one."""
         if self.file is not None and is_first():
             path, call = self.file
             generator = self.generator.get_state()
