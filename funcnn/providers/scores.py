@@ -9,7 +9,7 @@ noise be a batch:
 
     expectation = fn.Expectation(noise, sample, log_density, cost)
     fn.score_function(expectation, generator)                                      by costs
-    fn.func_grad(fn.Objective(lambda w, z: cost(sample(w, z), ())))                through the sample
+    fn.func_grad(fn.Objective(lambda w, z: cost(sample(w, (), z), ())))            through the sample
 
 Williams, "Simple statistical gradient-following algorithms for connectionist reinforcement learning" (1992); Mohamed,
 Rosca, Figurnov & Mnih, "Monte Carlo gradient estimation in machine learning" (2020).
@@ -29,20 +29,21 @@ from .drawn import Drawn, DrawnValue, Place, of_each
 
 
 class Expectation(NamedTuple):
-    """The mean cost of a sample x = sample(w, z), where z is noise that knows nothing of the parameters w.
+    """The mean cost of a sample x = sample(w, batch, z), where z is noise that knows nothing of w, the parameters.
 
     noise           generator -> z, a tree of tensors
-    sample          (w, z) -> x, a tree of tensors, of density exp(log_density(w, x))
-    log_density     (w, x) -> scalar
+    sample          (w, batch, z) -> x, a tree of tensors, of density exp(log_density(w, batch, x))
+    log_density     (w, batch, x) -> scalar
     cost            (x, batch) -> scalar
 
     A normal variable of mean w is w + z with z normal, a choice of probabilities softmax(w) the largest of w + z with z of
-    Gumbel's distribution.
+    Gumbel's distribution. Where a batch has a sample x for each of its rows, and each row a cost of its own, the estimate of
+    the whole cost gives every row the blame for all: `per_sample` gives each its own.
     """
 
     noise: Callable[[Generator], Tree]
-    sample: Callable[[Params, Tree], Tree]
-    log_density: Callable[[Params, Tree], Tensor]
+    sample: Callable[[Params, Batch, Tree], Tree]
+    log_density: Callable[[Params, Batch, Tree], Tensor]
     cost: Callable[[Tree, Batch], Tensor]
 
     def __repr__(self) -> str:
@@ -84,8 +85,8 @@ def score_function(expectation: Expectation, generator: Generator, *, samples: i
         noise, unflatten = tree.flatten(draws)
 
         def sample(*z: Tensor) -> Tree:
-            place = "expectation.sample(params, noise)"
-            return _tensors(place, expectation.sample, at.whole(at.own), unflatten([*z]))
+            place = "expectation.sample(params, batch, noise)"
+            return _tensors(place, expectation.sample, at.whole(at.own), at.batch, unflatten([*z]))
 
         return of_each(sample, noise, at)
 
@@ -103,8 +104,8 @@ def score_function(expectation: Expectation, generator: Generator, *, samples: i
 
         def score(*x: Tensor) -> tuple[Tensor, ...]:
             def log_density(own: tuple[Tensor, ...]) -> Tensor:
-                place = "expectation.log_density(params, x)"
-                return _scalar(place, expectation.log_density, at.whole([*own]), unflatten([*x]))
+                place = "expectation.log_density(params, batch, x)"
+                return _scalar(place, expectation.log_density, at.whole([*own]), at.batch, unflatten([*x]))
 
             scores: tuple[Tensor, ...] = torch.func.grad(log_density)(tuple(at.own))
             return scores

@@ -12,8 +12,8 @@ import funcnn as fn
 def gaussian(cost):
     return fn.Expectation(
         lambda generator: torch.randn((), generator=generator),
-        lambda mean, z: mean + z,
-        lambda mean, x: Normal(mean, 1.0, validate_args=False).log_prob(x),
+        lambda mean, batch, z: mean + z,
+        lambda mean, batch, x: Normal(mean, 1.0, validate_args=False).log_prob(x),
         cost,
     )
 
@@ -30,7 +30,7 @@ def test_the_square_of_a_normal_variable_has_the_variance_of_the_books():
     nodes, weights = map(torch.from_numpy, hermegauss(10))  # exact for polynomials of z up to degree 19
     weights, noise = weights / weights.sum(), iter(nodes)
     step_fn = fn.score_function(SQUARE._replace(noise=lambda generator: next(noise)), seeded())
-    through = fn.Objective(lambda w, z: SQUARE.cost(SQUARE.sample(w, z), ()).mean())
+    through = fn.Objective(lambda w, z: SQUARE.cost(SQUARE.sample(w, (), z), ()).mean())
     _, slopes = fn.per_sample(fn.func_grad(through))(ONE, nodes)
     for found, variance in ((estimates(step_fn, ONE, 10)[:, 0], 30), (slopes, 4)):
         mean = weights @ found
@@ -47,20 +47,20 @@ def test_the_variance_is_divided_by_the_samples(samples):
 COSTS = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
 
 
-def largest(logits, gumbel):
+def largest(logits, batch, gumbel):
     return (logits + gumbel).argmax()
 
 
 CHOICE = fn.Expectation(
     lambda generator: -(-torch.rand(3, generator=generator).log()).log(),
     largest,
-    lambda logits, x: Categorical(logits=logits, validate_args=False).log_prob(x),
+    lambda logits, batch, x: Categorical(logits=logits, validate_args=False).log_prob(x),
     lambda x, batch: COSTS[x],
 )
 COIN = fn.Expectation(
     lambda generator: torch.rand(2, generator=generator),
-    lambda p, uniform: {"heads": (uniform < p["heads"].sigmoid()).double()},
-    lambda p, x: Bernoulli(logits=p["heads"], validate_args=False).log_prob(x["heads"]).sum(),
+    lambda p, batch, uniform: {"heads": (uniform < p["heads"].sigmoid()).double()},
+    lambda p, batch, x: Bernoulli(logits=p["heads"], validate_args=False).log_prob(x["heads"]).sum(),
     lambda x, batch: (x["heads"][0] > x["heads"][1]).double(),  # a step, which has no derivative
 )
 # name: (an expectation, parameters, the expectation as a function of these)
@@ -109,8 +109,8 @@ def test_eager_compiled_and_of_samples_the_draw_is_one():
 WRONG = {
     "a function": (lambda x, batch: x, "an Expectation"),
     "a cost of each sample": (SQUARE._replace(cost=lambda x, batch: x[None]), "a scalar"),
-    "a density of each part": (SQUARE._replace(log_density=lambda w, x: (w - x)[None]), "a scalar"),
-    "a sample that is a number": (SQUARE._replace(sample=lambda w, z: 1.0), "a dense tensor"),
+    "a density of each part": (SQUARE._replace(log_density=lambda w, batch, x: (w - x)[None]), "a scalar"),
+    "a sample that is a number": (SQUARE._replace(sample=lambda w, batch, z: 1.0), "a dense tensor"),
     "noise that is nothing": (SQUARE._replace(noise=lambda generator: ()), "a dense tensor"),
     "noise of no arguments": (SQUARE._replace(noise=lambda: ONE), "a function of 1 argument"),
     "no cost": (SQUARE._replace(cost=None), "a function"),
@@ -122,3 +122,19 @@ WRONG = {
 def test_what_is_no_expectation_is_refused(expectation, needed):
     with pytest.raises(fn.InputError, match=needed):
         fn.score_function(expectation, seeded())(ONE, NO_DATA)
+
+
+def test_a_choice_for_every_row_of_a_batch_learns_by_its_own_cost():
+    x, targets = normal(6, 3), torch.arange(6) % 2
+    params = normal(3, 2, seed=1)
+    choice = fn.Expectation(
+        lambda generator: -(-torch.rand(2, generator=generator).log()).log(),
+        lambda w, batch, gumbel: (batch[0] @ w + gumbel).argmax(1),
+        lambda w, batch, chosen: (batch[0] @ w).log_softmax(1).gather(1, chosen[:, None]).sum(),
+        lambda chosen, batch: (chosen != batch[1]).double().mean(),
+    )
+    truth = fn.func_grad(fn.Objective(lambda w, batch: 1 - (batch[0] @ w).softmax(1).gather(1, batch[1][:, None]).mean()))
+    each = fn.per_sample(fn.score_function(choice, seeded(), samples=20_000))
+    _, grads = each(params, (x, targets))
+    _, expected = fn.per_sample(truth)(params, (x, targets))
+    assert_close(grads, expected, 0.05)

@@ -266,12 +266,12 @@ def noise(generator: Generator) -> Tensor:
     return torch.randn(3, generator=generator, dtype=torch.float64)
 
 
-def shifted(w: Any, z: Any) -> Tensor:
+def shifted(w: Any, batch: Any, z: Any) -> Tensor:
     """The variable of mean w."""
     return w + z
 
 
-def log_density(w: Any, x: Any) -> Tensor:
+def log_density(w: Any, batch: Any, x: Any) -> Tensor:
     """Its log density, but for a constant."""
     return -0.5 * ((x - w) ** 2).sum()
 
