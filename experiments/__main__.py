@@ -26,6 +26,7 @@ from experiments import (
     computation_graph,
     deep_network,
     differences,
+    estimators,
     geometry,
     hidden_layer,
     jacobian,
@@ -42,6 +43,7 @@ from experiments import (
     step_size,
     tensors,
     torch_operators,
+    variance,
     wild,
 )
 from experiments.core.formulas import plain
@@ -70,6 +72,10 @@ TOPICS: dict[str, dict[str, Experiment]] = {
         "step_size": (step_size.StepSize, step_size.run),
         "momentum": (momentum.Momentum, momentum.run),
         "minimize": (minimize.Minimize, minimize.run),
+    },
+    "By random directions": {
+        "variance": (variance.Variance, variance.run),
+        "estimators": (estimators.Estimators, estimators.run),
     },
     "Networks and losses": {
         "deep_network": (deep_network.DeepNetwork, deep_network.run),
