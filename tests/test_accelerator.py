@@ -1,5 +1,7 @@
 """On an accelerator everything is as on the processor: the same gradients, verdicts, masks, steps and files."""
 
+from functools import partial
+
 import planting
 import pytest
 import torch
@@ -39,6 +41,13 @@ def test_every_provider_gives_the_gradient_of_every_layer(provider, name):
     assert all(leaf.device.type == THERE.type for leaf in fn.tree.leaves((value, grads)))
     expected = fn.func_grad(objective)(params, batch)
     assert_close(here((value, grads)), expected, TOLERANCES[provider])
+
+
+@pytest.mark.parametrize("make", [fn.spsa, fn.forward_gradient, partial(fn.evolution, sigma=1e-5)])
+def test_orthogonal_directions_as_many_as_parameters_give_the_gradient(make):
+    count = fn.tree.ravel(PARAMS)[0].numel()
+    found = make(OBJECTIVE, seeded(), samples=count, orthogonal=True)(there(PARAMS), there(BATCHES[0]))
+    assert_close(here(found), fn.explicit(OBJECTIVE)(PARAMS, BATCHES[0]), 1e-8)
 
 
 @pytest.mark.parametrize("loss", LOSSES)

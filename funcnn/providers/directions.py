@@ -55,8 +55,11 @@ def directions(entries: Entries, leaves: list[Tensor], seeds: list[int]) -> list
     for device in {leaf.device for leaf in leaves}:
         size = len(seeds) * sum(leaf.nbytes for leaf in leaves if leaf.device == device)
         check_memory("samples", f"{len(seeds)} directions", size, device)
-    every = [[*direction(entries, leaves, seed)] for seed in seeds]
-    return [torch.stack(together) for together in zip(*every, strict=True)]
+    every = [torch.empty(len(seeds), *leaf.shape, dtype=leaf.dtype, device=leaf.device) for leaf in leaves]
+    for k, seed in enumerate(seeds):
+        for together, u in zip(every, direction(entries, leaves, seed), strict=True):
+            together[k] = u
+    return every
 
 
 def orthogonalised(directions: list[Tensor]) -> list[Tensor]:

@@ -138,8 +138,8 @@ def given(step_fn: StepFn, draws: Tree) -> StepFn:
     rule = behind_door(step_fn.value_and_grad)
     if not isinstance(rule, Drawn):
         return step_fn
-    drawn = isinstance(behind_door(step_fn.value), DrawnValue)
-    value = _replaced(step_fn.value, rule.value(draws)) if drawn else step_fn.value
+    of_draw = isinstance(behind_door(step_fn.value), DrawnValue)
+    value = _replaced(step_fn.value, rule.value(draws)) if of_draw else step_fn.value
     return StepFn(value, _replaced(step_fn.value_and_grad, rule.given(draws)))
 
 

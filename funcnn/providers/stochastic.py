@@ -55,7 +55,7 @@ def spsa(
         objective: Any objective; what cannot be vmapped is evaluated in a loop.
         generator: What is drawn is drawn from it, at each call.
         samples: K, the number of directions.
-        step: c. None takes the cube root of the precision of the parameters.
+        step: c. None takes the cube root of the precision of the parameters, which is for parameters of about 1.
         orthogonal: Directions that are orthogonal to each other, and Gaussian but for that, in place of +1 and -1.
 
     Raises:

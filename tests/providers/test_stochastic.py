@@ -6,6 +6,7 @@ from functools import partial
 import pytest
 import torch
 from helpers import NO_DATA, assert_close, classifier, labels, normal, same_bits, seeded
+from tables import LAYERS, layer_scene
 
 import funcnn as fn
 
@@ -69,6 +70,23 @@ def test_as_many_orthogonal_directions_as_parameters_give_the_gradient_itself(ma
     value, grads = step_fn(params, batch)
     assert same_bits(value, objective.value(params, batch))
     assert_close(grads, fn.explicit(objective)(params, batch)[1], 100 * torch.finfo(dtype).eps ** (2 / 3))
+
+
+@pytest.mark.parametrize("name", [name for name in LAYERS if fn.tree.leaves(LAYERS[name].layer.init(seeded()))])
+def test_every_layer_has_a_forward_mode(name):
+    layer, params, *batch = layer_scene(name)
+    objective, count = fn.supervised(layer, fn.half_squared_error()), fn.tree.ravel(params)[0].numel()
+    found = fn.forward_gradient(objective, seeded(), samples=count, orthogonal=True)(params, tuple(batch))
+    assert_close(found, fn.func_grad(objective)(params, tuple(batch)), 1e-12)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.enable_grad, torch.inference_mode])
+@every_provider
+def test_the_grad_mode_of_the_caller_does_not_matter(make, mode):
+    objective, params, batch = classifier()
+    with mode():
+        inside = make(objective, seeded(), samples=2)(params, batch)
+    assert same_bits(inside, make(objective, seeded(), samples=2)(params, batch))
 
 
 # The fourth moment of an entry of a direction, which is the bias of g_i on the sum of cubes in units of c^2.
@@ -174,6 +192,16 @@ def test_frozen_parameters_do_not_move(make):
     assert all(torch.equal(w, params[0]["w"]) for w in seen) and same_bits(last.params[0], params[0])
     *_, expected = fn.train(fn.explicit(objective), optimizer, params, [batch])
     assert_close(last.params, expected.params, 1e-8)
+
+
+def test_what_is_compiled_freezes_what_an_eager_step_freezes_and_draws_the_same():
+    w, ends = (torch.zeros(3), torch.zeros(2)), []
+    whole = fn.Objective(lambda w, batch: w[0].sum() + 2 * w[1][0] + 0 * batch.sum())
+    for change in (lambda optimizer: optimizer, fn.compiled):
+        optimizer = change(fn.masked(fn.sgd(1.0), (False, True)))
+        *_, last = fn.train(fn.spsa(whole, seeded(), step=0.5), optimizer, w, [torch.ones(1)] * 3)
+        ends.append(last.params)
+    assert same_bits(*ends) and not ends[0][0].any() and ends[0][1][0] == -6
 
 
 @every_provider
