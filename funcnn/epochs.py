@@ -186,7 +186,8 @@ def patience(
 
 def _rounds(epochs: Any) -> Iterable[Any]:
     """An item for each epoch. Raises InputError unless it is a number of them or has such items."""
-    return epochs if isinstance(epochs, Iterable) and not isinstance(epochs, str) else range(check_count("epochs", epochs))
+    many = isinstance(epochs, Iterable) and not isinstance(epochs, str) and getattr(epochs, "ndim", 1)
+    return epochs if many else range(check_count("epochs", epochs))
 
 
 def _every(checkpoint_every: int | None, checkpoint: Any) -> int:

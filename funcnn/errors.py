@@ -317,7 +317,7 @@ def called(place: str, function: Callable[..., Any], *arguments: Any) -> Any:
     """What a function of the user's returns. Raises InputError if it does not take so many arguments."""
     try:
         return function(*arguments)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise of_call(place, error, len(arguments)) from None
 
 
@@ -333,7 +333,7 @@ def unharmed(place: str, function: Callable[..., Any], *arguments: Any) -> Any:
     return result
 
 
-def of_call(place: str, error: TypeError, count: int) -> Exception:
+def of_call(place: str, error: Exception, count: int) -> Exception:
     """The error as it is, or an InputError where the call itself failed: then its traceback has no frame of the function."""
     if error.__traceback__ is None or error.__traceback__.tb_next is not None:
         return error

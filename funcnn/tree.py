@@ -156,14 +156,20 @@ def moved(tree: Tree, scale: float, other: Tree) -> Tree:
 
 
 def dot(tree: Tree, other: Tree) -> Tensor:
-    """<x, y>, the sum over all leaves, shape (). Integers are multiplied as float64. Raises InputError as `add`."""
+    """<x, y>, the sum over all leaves, shape (), of different dtypes in the wider one; integers are multiplied as float64.
+
+    Raises InputError where structures or shapes differ.
+    """
     xs, ys, _ = _aligned(tree, other)
     products = [(_exact(x) * _exact(y)).sum() for x, y in zip(xs, ys, strict=True)]
     return torch.stack(products).sum() if products else torch.zeros(())
 
 
 def max_difference(tree: Tree, other: Tree) -> Tensor:
-    """The largest |x_i - y_i| over all entries of all leaves, shape (). Raises InputError as `add`."""
+    """The largest |x_i - y_i| over all entries of all leaves, shape (), of different dtypes as in `dot`.
+
+    Raises InputError where structures or shapes differ.
+    """
     xs, ys, _ = _aligned(tree, other)
     differences = [(_exact(x) - _exact(y)).abs().max() for x, y in zip(xs, ys, strict=True) if x.numel()]
     return torch.stack(differences).max() if differences else torch.zeros(())

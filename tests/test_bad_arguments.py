@@ -26,6 +26,18 @@ def writing(at, params, state):
     return fn.Step(params, state, at.value(params))
 
 
+def fitted(**how):
+    return fn.fit(
+        fn.func_grad(SUM),
+        fn.sgd(0.1),
+        torch.ones(2),
+        torch.ones(4, 2),
+        batch_size=2,
+        generator=seeded(),
+        **{"epochs": 1, **how},
+    )
+
+
 def loss_of(loss, outputs, targets):
     return lambda: loss.forward(outputs, targets)
 
@@ -172,6 +184,62 @@ CALLS = {
         "hypotheses",
         "a tuple",
         "functions of the evidence",
+    ),
+    "a function in a file": (lambda: fn.save("never", {"f": print}), "tree['f']", "a builtin", "tensors, numbers"),
+    "a file that is a number": (lambda: fn.save(3, ()), "path", "3", "a str or a pathlib.Path"),
+    "a file that is bytes": (lambda: fn.load(b"never"), "path", "a bytes", "a str or a pathlib.Path"),
+    "a file of Python": (lambda: fn.load(__file__), __file__, "no safetensors file", "that fn.save wrote"),
+    "a folder for a file": (lambda: fn.load("/"), "/", "no regular file", "that fn.save wrote"),
+    "kinds that are none": (lambda: fn.load(__file__, kinds=3), "kinds", "3", "NamedTuple"),
+    "patience with what was not evaluated": (
+        lambda: fn.patience(1, "accuracy")(fn.History(torch.zeros(2), [2], {"loss": [0.5]})),
+        "patience(name)",
+        "'accuracy'",
+        "['loss']",
+    ),
+    "patience without evaluations": (lambda: fitted(until=fn.patience(1)), "patience(name)", "'evaluation'", "one of []"),
+    "until that is no function": (lambda: fitted(until=3), "until", "3", "a function of the History"),
+    "until of nothing": (lambda: fitted(until=lambda: True), "until(history)", "argument", "a function of 1 argument"),
+    "an evaluation that is a type": (lambda: fitted(evaluate=int), "evaluate(params)", "one element", "a function of 1"),
+    "an evaluation of nothing": (lambda: fitted(evaluate=lambda: 1.0), "evaluate(params)", "argument", "a function of 1"),
+    "an evaluation that writes": (
+        lambda: fitted(evaluate=lambda params: params.add_(1).sum()),
+        "evaluate(params)",
+        "a function that writes",
+        "leaves them as they are",
+    ),
+    "a checkpoint that is a number": (lambda: fitted(checkpoint=3), "path", "3", "a str or a pathlib.Path"),
+    "a checkpoint that is a folder": (lambda: fitted(checkpoint="/"), "/", "no regular file", "that fn.save wrote"),
+    "half a step between checkpoints": (
+        lambda: fitted(checkpoint="never", checkpoint_every=0.5),
+        "checkpoint_every",
+        "0.5",
+        "a positive integer",
+    ),
+    "no checkpoint every step": (lambda: fitted(checkpoint_every=1), "checkpoint_every", "1", "a checkpoint"),
+    "batches of other features": (
+        lambda: fn.calibrate(fn.batch_norm(2), fn.batch_norm(2).init(seeded()), [torch.ones(3, 2), torch.ones(3, 4)]),
+        "inputs of batch_norm(2)",
+        "(3, 4)",
+        "(N, 2",
+    ),
+    "gradients in a list": (
+        lambda: fn.check_vjp(
+            lambda x, w: (x * w, (x, w)), (BATCH, BATCH), backward=lambda kept, dy: [dy * kept[1], dy * kept[0]]
+        ),
+        "backward(residuals, dy)",
+        "a list",
+        "a tuple, of a gradient for each input",
+    ),
+    "a list for the gradient of a tuple": (
+        lambda: fn.check_vjp(
+            lambda pair: (pair[0] * pair[1], pair),
+            ((BATCH, BATCH),),
+            backward=lambda kept, dy: ([dy * kept[1], dy * kept[0]],),
+        ),
+        "backward(residuals, dy): gradients[0]",
+        "a list",
+        "the tree of inputs[0]",
     ),
     "a nested network": (
         lambda: fn.apply(fn.autoencoder([4, 2]), ((fn.dense(4, 2).init(seeded()),), ({"w": normal(9, 9)},)), normal(5, 4)),

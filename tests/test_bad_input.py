@@ -550,6 +550,8 @@ COUNTS = {
     "rnn": ("hidden", lambda count: fn.rnn(2, count)),
     "gru": ("in_features", lambda count: fn.gru(count, 2)),
     "lstm": ("hidden", lambda count: fn.lstm(2, count)),
+    "patience": ("epochs", fn.patience),
+    "minibatches": ("batch_size", lambda count: fn.minibatches(X, count, generator=seeded())),
     "transformer": ("depth", lambda count: fn.transformer(2, 2, 2, 1, count)),
 }
 

@@ -1,4 +1,5 @@
 import random
+import tempfile
 
 import numpy as np
 import pytest
@@ -48,6 +49,18 @@ def trained(optimizer, provider=fn.explicit):
 def fitted(params, data):
     options = {"epochs": 2, "batch_size": 4, "generator": seeded(), "evaluate": lambda params: params[0]["w"].sum()}
     return fn.fit(fn.explicit(OBJECTIVE), fn.adam(0.1), params, data, **options)
+
+
+def saved(tree):
+    with tempfile.TemporaryDirectory() as folder:
+        fn.save(f"{folder}/tree", tree)
+        return fn.load(f"{folder}/tree")
+
+
+def kept(params, data):
+    how = {"epochs": 2, "batch_size": 4, "generator": seeded()}
+    with tempfile.TemporaryDirectory() as folder:
+        return fn.fit(fn.explicit(OBJECTIVE), fn.adam(0.1), params, data, **how, checkpoint=f"{folder}/run").params
 
 
 def doubled(params, batch):
@@ -108,6 +121,14 @@ CALLS = {
     "per_sample_clip": (fn.per_sample_clip(fn.explicit(OBJECTIVE), 0.1), (PARAMS, BATCH)),
     "train by per_sample_clip": (trained(fn.sgd(0.1), lambda o: fn.per_sample_clip(fn.explicit(o), 0.1)), (PARAMS, BATCH)),
     "fit": (fitted, (PARAMS, BATCH)),
+    "fit with a checkpoint": (kept, (PARAMS, BATCH)),
+    "save and load": (saved, (TREE,)),
+    "patience": (fn.patience(2), (fn.History(normal(3), [1, 2, 3], {"evaluation": [0.1, 0.2, 0.3]}),)),
+    "progress": (lambda tree: [*fn.progress(fn.tree.leaves(tree))], (TREE,)),
+    "minibatches of names": (
+        lambda x: [part["x"] for part in fn.minibatches({"x": x, "name": [*"abcdef"]}, 4, generator=seeded())],
+        (X,),
+    ),
     "minibatches": (lambda data: list(fn.minibatches(data, 4, generator=seeded())), (BATCH,)),
     "init": (lambda: fn.mlp([4, 3, 2]).init(seeded()), ()),
     "split": (lambda x, t: fn.data.split(x, t, generator=seeded()), BATCH),

@@ -51,7 +51,7 @@ class Contraction:
     def __init__(self, rule: Rule, inputs: tuple[Tree, ...], constants: tuple[int, ...], generator: torch.Generator) -> None:
         """Calls the rule twice, to see what it returns and for which operands it has a gradient."""
         self.rule, self.inputs = rule, inputs
-        self.operands, self.paths = tree.leaves(inputs), tree.paths(inputs, "inputs")
+        self.operands, self.paths = copied(tree.leaves(inputs)), tree.paths(inputs, "inputs")
         held = [i in constants for i, x in enumerate(inputs) for _ in tree.leaves(x)]
         y = self._forward()
         if not any(out.numel() for out in y):

@@ -122,6 +122,8 @@ def _ruled(forward: Callable[..., Any], backward: Callable[..., Any], inputs: tu
 def _by_operands(grads: Any, inputs: tuple[Tree, ...], parts: list[Any]) -> Gradients:
     """What a backward rule returns, leaf by leaf: one gradient for each of the first inputs, or that of the only one."""
     alone = not isinstance(grads, (tuple, list)) or (len(inputs) == 1 and tree.paths(grads) == tree.paths(inputs[0]))
+    if not alone and not isinstance(grads, tuple):
+        raise InputError("backward(residuals, dy)", describe(grads), "a tuple, of a gradient for each input")
     each = (grads,) if alone else tuple(grads)
     if len(each) > len(inputs):
         raise InputError("backward(residuals, dy)", f"{len(each)} gradients", f"one for each of {len(inputs)} inputs")
@@ -134,6 +136,12 @@ def _by_operands(grads: Any, inputs: tuple[Tree, ...], parts: list[Any]) -> Grad
             path = next(iter([path for path in (*needed, *paths) if (path in needed) != (path in paths)]), needed[0])
             got = "no such leaf" if path in needed else "a leaf that the input has not"
             raise InputError(f"backward(residuals, dy): {path}", got, f"the tree of inputs[{index}]")
+        if own is not None:
+            try:
+                tree.arranged(own, inputs[index])
+            except InputError:
+                place = f"backward(residuals, dy): gradients[{index}]"
+                raise InputError(place, describe(own), f"the tree of inputs[{index}]") from None
         found += [leaf if floats(leaf) else None for leaf in of_input]
     return found
 

@@ -13,7 +13,7 @@ from ..types import Layer, Params
 from .batch_norm import OverBatch, by_fixed
 from .columns import Forward
 from .combine import remade
-from .guarded import bare
+from .guarded import bare, operands_of
 from .pullbacks import ran
 
 
@@ -99,10 +99,14 @@ def _normalised_by(layer: Layer, known: list[Moments], seen: list[Moments]) -> t
             moments = known[number]
             return by_fixed(rule.features, rule.eps, moments.mean, moments.squares / moments.number)
 
-        looks = number == len(known)
+        looks, operands = number == len(known), operands_of(inner.forward)
 
         def passing(params: Params, x: Tensor) -> tuple[Tensor, tuple[()]]:
             if looks:
+                if operands is not None:
+                    operands._replace(fits=None).check(params, x)  # which would refuse a single sample
+                if x.ndim < 2 or x.shape[1] != rule.features:
+                    raise InputError(f"inputs of {inner!r}", describe(x), f"shape (N, {rule.features}, ...)")
                 seen.append(Moments.of(x))
             return x, ()
 

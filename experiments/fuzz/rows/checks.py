@@ -59,7 +59,7 @@ def _vjp_truth(rule: Any, inputs: Any, *_: Any) -> Any:
         return ANY  # a constant, which is handed on
     fits = (
         isinstance(rule, fn.Layer)
-        or len({leaf.shape[-1] for leaf in leaves(plain(inputs))}) == 1
+        or len({leaf.shape[-1:] for leaf in leaves(plain(inputs))}) == 1
         and [(leaf.ndim, leaf.dtype) for leaf in leaves(plain(inputs))]
         == [
             (2, torch.float64),

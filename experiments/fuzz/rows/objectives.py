@@ -237,7 +237,9 @@ def penalty(make: Callable[..., fn.Objective], formula: Callable[..., Tensor]) -
         if len({leaf.dtype for leaf in leaves(plain(params))}) > 1:
             raise Untold  # in whichever of the precisions
         return differentiated(
-            lambda params, _: sum((formula(leaf, rate) for leaf in leaves(params)), torch.zeros(())), params, torch.ones(1)
+            lambda params, _: sum((formula(leaf, float(rate)) for leaf in leaves(params)), torch.zeros(())),
+            params,
+            torch.ones(1),
         )
 
     return Call(lambda g: (0.1, weights(g)), lambda rate, w: fn.explicit(make(rate))(w, torch.ones(1)), truth, power=0.25)

@@ -1,7 +1,9 @@
 """Optimizers and trainings, beside torch.optim and loops written out."""
 
 import math
+import tempfile
 from collections.abc import Callable
+from itertools import count
 from numbers import Integral
 from typing import Any
 
@@ -131,17 +133,32 @@ def _fit(f: Any, lr: float, params: Any, data: Any, epochs: Any, size: int, gene
 def _fit_truth(
     f: Any, lr: float, params: Any, data: Any, epochs: Any, size: int, generator: Generator, evaluate: Any
 ) -> Any:
-    w, losses, seen = plain(params), [], []
+    w, losses, seen = plain(params), [torch.zeros(0)], []
     if callable(lr):
         raise Untold
     for _ in range(int(epochs)) if isinstance(epochs, Integral) else epochs:
         for batch in _batches(data, size, generator):
             value, grads = differentiated(f, w, batch)
-            w = of_leaves(w, [leaf - lr * grad for leaf, grad in zip(leaves(w), leaves(grads), strict=True)])
-            losses.append(value)
+            new = of_leaves(w, [leaf - lr * grad for leaf, grad in zip(leaves(w), leaves(grads), strict=True)])
+            if not all(bool(leaf.isfinite().all()) for leaf in (value, *leaves(new))):
+                return w, torch.cat(losses), {"evaluation": seen} if seen else {}
+            w = new
+            losses.append(value[None])
         if evaluate is not None:
             seen.append(float(evaluate(w)))
-    return w, torch.stack(losses), {} if evaluate is None else {"evaluation": seen}
+    return w, torch.cat(losses), {"evaluation": seen} if seen else {}
+
+
+def _fit_twice(f: Any, lr: float, params: Any, data: Any, size: int, generator: Generator, every: Any) -> Any:
+    with tempfile.TemporaryDirectory() as folder:
+        how = {"batch_size": size, "generator": generator, "checkpoint": f"{folder}/run", "checkpoint_every": every}
+        for epochs in (1, 2):  # the second goes on from the file of the first
+            fitted = fn.fit(fn.func_grad(fn.Objective(f)), fn.sgd(lr), params, data, epochs=epochs, **how)
+    return fitted.params, fitted.history.losses, fitted.history.evaluations
+
+
+def _fit_twice_truth(f: Any, lr: float, params: Any, data: Any, size: int, generator: Generator, every: Any) -> Any:
+    return _fit_truth(f, lr, params, data, 2, size, generator, None)
 
 
 def total(params: Any) -> float:
@@ -165,7 +182,17 @@ def _descent(params: Any, batch: Any) -> Any:
 
 
 def _by_schedule(lr: Any, params: Any, batch: Any) -> Any:
-    return by_torch(lambda leaves: torch.optim.SGD(leaves, lr(0) if callable(lr) else lr), params, batch)
+    def of_steps(leaves: list[Tensor]) -> torch.optim.Optimizer:
+        optimizer, steps = torch.optim.SGD(leaves, 0.0), count()
+
+        def scheduled(*_: Any) -> None:
+            k = next(steps)
+            optimizer.param_groups[0]["lr"] = float(lr(k) if callable(lr) else lr)
+
+        optimizer.register_step_pre_hook(scheduled)
+        return optimizer
+
+    return by_torch(of_steps, params, batch)
 
 
 def _adam(params: list[Tensor], lr: float, betas: Any, eps: float) -> torch.optim.Optimizer:
@@ -338,6 +365,7 @@ ROWS = {
     ),
     "fit": Call(lambda g: (smooth, 0.1, *task(g), 2, 2, g, total), _fit, _fit_truth),
     "Fit": Call(lambda g: (smooth, 0.1, *task(g), 1, 5, g, None), _fit, _fit_truth),
+    "fit, from a checkpoint": Call(lambda g: (smooth, 0.1, *task(g), 2, g, 1), _fit_twice, _fit_twice_truth),
     "patience": Call(
         lambda g: (2,),
         lambda epochs: fn.patience(epochs)(fn.History(torch.zeros(0), [1, 2, 3, 4], {"evaluation": [3.0, 2.0, 4.0, 5.0]})),
