@@ -186,7 +186,7 @@ def patience(
 
 def _rounds(epochs: Any) -> Iterable[Any]:
     """An item for each epoch. Raises InputError unless it is a number of them or has such items."""
-    many = isinstance(epochs, Iterable) and not isinstance(epochs, str) and getattr(epochs, "ndim", 1)
+    many = isinstance(epochs, Iterable) and not isinstance(epochs, str) and getattr(epochs, "ndim", None) != 0
     return epochs if many else range(check_count("epochs", epochs))
 
 
