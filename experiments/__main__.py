@@ -26,6 +26,7 @@ from experiments import (
     computation_graph,
     deep_network,
     differences,
+    distributed,
     estimators,
     geometry,
     hidden_layer,
@@ -100,6 +101,9 @@ TOPICS: dict[str, dict[str, Experiment]] = {
         "bugs": (bugs.Bugs, bugs.run),
         "torch_operators": (torch_operators.TorchOperators, torch_operators.run),
     },
+    "Many machines": {
+        "distributed": (distributed.Distributed, distributed.run),
+    },
     "How fast?": {
         "benchmark": (benchmark.Benchmark, benchmark.run),
     },
@@ -114,9 +118,10 @@ LONG = (
     "wild",
     "bugs",
     "torch_operators",
+    "distributed",
     "benchmark",
 )  # these come last
-ALONE = ("benchmark",)  # and nothing runs beside what compares times in its every line
+ALONE = ("distributed", "benchmark")  # and nothing runs beside what compares times
 
 
 @dataclass(frozen=True, kw_only=True)
