@@ -5,3 +5,4 @@ from .bucket import rows as rows
 from .entries import columns as columns
 from .entries import sharded as sharded
 from .ranks import RankEnded as RankEnded
+from .seeds import seeded as seeded

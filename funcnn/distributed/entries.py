@@ -50,7 +50,7 @@ def sharded(step_fn: StepFn, *, group: Group = None) -> StepFn:
     def together(params: Params, batch: Batch, entries: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         leaves = tree.leaves(params)
         check_alone("sharded(step_fn)(params, batch)", [*leaves, *tree.leaves(batch)])
-        own = [_share(wanted, group) for wanted in entries]
+        own = [share(wanted, group) for wanted in entries]
         value, slopes = alone(params, batch, own)
         dtype = reduce(torch.promote_types, [leaf.dtype for leaf in leaves], value.dtype)
         table = gathered(torch.cat([x.flatten().to(dtype) for x in (value, *slopes)]), group)
@@ -101,14 +101,14 @@ def columns(
             change: Tensor = torch.func.jvp(function, (x,), (unit,))[1]
             return change
 
-        own: Any = torch.func.vmap(column, chunk_size=at_once)(_share(entries, group))
+        own: Any = torch.func.vmap(column, chunk_size=at_once)(share(entries, group))
         whole = gathered(own, group).flatten(0, 1)[: x.numel()]
         return whole.movedim(0, -1).reshape(whole.shape[1:] + x.shape)
 
     return jacobian
 
 
-def _share(entries: Tensor, group: Group) -> Tensor:
+def share(entries: Tensor, group: Group) -> Tensor:
     """The entries of this rank, as many as every rank has."""
     if not len(entries):
         return entries

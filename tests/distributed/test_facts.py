@@ -1,0 +1,52 @@
+import pytest
+import torch
+from distributed.facts import REVERSE, trained
+from helpers import assert_close
+from together import together
+
+from experiments.distributed.wire import HEADERS
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_what_is_sent_is_what_the_formulas_say_and_headers(size, tmp_path):
+    for schemes in together("distributed.facts", "bytes_sent", size, tmp_path):
+        for name, scheme in schemes.items():
+            rest = scheme["counted"] - scheme["formula"] - HEADERS * scheme["pieces"]
+            assert abs(rest) <= 8 * scheme["pieces"], name  # one may be longer than another by a number
+
+
+@pytest.fixture(scope="module")
+def torchs(tmp_path_factory):
+    """What torch 2.13's all_reduce gives inside of transforms, on two ranks."""
+    return together("distributed.facts", "transforms", 2, tmp_path_factory.mktemp("ranks"))
+
+
+SUM = 2 * torch.arange(6.0).reshape(3, 2) + 1  # of x and x + 1
+WEIGHTS = torch.tensor([1.0, 10.0])  # and twice these on rank 1
+
+
+def test_vmap_over_all_reduce_gives_wrong_numbers_in_silence(torchs):
+    assert all(torch.equal(rank["plain"], SUM) for rank in torchs)
+    assert all(isinstance(found, torch.Tensor) for rank in torchs for found in rank["vmap"])
+    assert any(not torch.equal(found, SUM) for rank in torchs for found in rank["vmap"])
+
+
+def test_jvp_through_all_reduce_gives_tangent_0_in_silence(torchs):
+    for number, rank in enumerate(torchs):
+        value, tangent = rank["jvp"]
+        assert value == (number + 1) * (WEIGHTS * SUM[0]).sum() and tangent == 0
+
+
+def test_grad_through_all_reduce_raises(torchs):
+    assert all("autograd.Function with functorch transforms" in rank["grad"] for rank in torchs)
+
+
+def test_a_tape_through_all_reduce_gives_the_gradient_of_the_sum_over_the_ranks(torchs):
+    assert all(torch.equal(rank["tape"], WEIGHTS + 2 * WEIGHTS) for rank in torchs)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_the_same_step_functions_train_the_dtensors_of_fsdp(size, tmp_path):
+    for found in together("distributed.facts", "with_dtensors", size, tmp_path):
+        for name in REVERSE:
+            assert_close(found[name], trained(name), 1e-14)
