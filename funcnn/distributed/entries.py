@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import tree
+from .. import kernels, tree
 from ..errors import InputError, check_count, describe, is_floating
 from ..memory import check_memory
 from ..providers.doors import EntryByEntry, Gradient, lifted
@@ -88,8 +88,8 @@ def columns(
     check_group("columns(function)", group)
 
     def jacobian(x: Tensor) -> Tensor:
-        if not is_floating(x) or not x.numel():
-            raise InputError("x", describe(x), "a floating tensor with at least one entry")
+        if not is_floating(x) or not x.numel() or x.is_meta:
+            raise InputError("x", describe(x), "a floating tensor with at least one entry, not on meta")
         check_alone("columns(function)(x)", [x])
         together = min(at_once or x.numel(), -(-x.numel() // size(group)))
         check_memory("x", f"{together} directions at once", together * x.numel() * x.itemsize, x.device)
@@ -101,7 +101,7 @@ def columns(
             change: Tensor = torch.func.jvp(function, (x,), (unit,))[1]
             return change
 
-        own: Any = torch.func.vmap(column, chunk_size=at_once)(share(entries, group))
+        own: Any = kernels.undisturbed(torch.func.vmap(column, chunk_size=at_once), share(entries, group))
         whole = gathered(own, group).flatten(0, 1)[: x.numel()]
         return whole.movedim(0, -1).reshape(whole.shape[1:] + x.shape)
 

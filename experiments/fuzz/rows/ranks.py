@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 
 import funcnn as fn
+from experiments.fuzz.agreement import ANY
 from experiments.fuzz.case import TAPED, Call
 from experiments.fuzz.formulas import plain
 from experiments.fuzz.rows.networks import normal
@@ -39,6 +40,10 @@ def in_group(call: Callable[..., Any]) -> Callable[..., Any]:
 
 def _mean(objective: fn.Objective, params: Any, batch: Any) -> Any:
     return fn.distributed.data_parallel(fn.explicit(objective), share=fn.distributed.rows)(params, batch)
+
+
+def _generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
 
 
 def _squares(x: Any) -> Any:
@@ -72,6 +77,13 @@ ROWS = {
         lambda g: (normal(g, 3, 2),),
         in_group(lambda x: fn.distributed.columns(_squares)(x)),
         _of_squares,
+        refused=frozenset(TAPED),
+        spreads=True,
+    ),
+    "distributed.seeded": of_network(
+        lambda objective: objective,
+        in_group(lambda objective, *a: fn.distributed.seeded(fn.forward_gradient(objective, _generator()))(*a)),
+        lambda *a: (differentiated(*a)[0], ANY),
         refused=frozenset(TAPED),
         spreads=True,
     ),
