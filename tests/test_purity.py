@@ -75,7 +75,7 @@ MODULE = fn.module(torch.nn.Sequential(torch.nn.ReLU(inplace=True), torch.nn.Lin
 TREE = {"b": normal(3), "a": (normal(2, 2, seed=1), ())}
 DRAWN = {"spsa": fn.spsa, "forward_gradient": fn.forward_gradient, "evolution": fn.evolution}
 NORMAL = fn.Expectation(
-    lambda generator: torch.randn(4, generator=generator, dtype=torch.float64),
+    lambda generator: torch.randn(4, generator=generator, dtype=torch.float64, device=generator.device),
     lambda w, batch, z: w + z,
     lambda w, batch, x: -(x - w).square().sum() / 2,
     lambda x, batch: (x - batch).square().mean(),
