@@ -14,11 +14,12 @@ from . import tree
 from .batches import minibatches, samples
 from .calls import fingerprint, made_of
 from .display import Progress
-from .errors import InputError, called, check_count, describe, unharmed
+from .errors import InputError, called, check_count, describe
 from .finite import all_finite, first_not_finite
 from .history import Fit, History
 from .loop import train
 from .optimizers.descent import lift_optimizer
+from .purity import unharmed
 from .running import Run
 from .safetensors import VERSION
 from .types import Batch, Params, State

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 FLOATING = frozenset({torch.float64, torch.float32, torch.bfloat16, torch.float16})
-SHAPE, DTYPE, LAYOUT, NESTED, VERSION = map(attrgetter, ("shape", "dtype", "layout", "is_nested", "_version"))
+SHAPE, DTYPE, LAYOUT, NESTED = map(attrgetter, ("shape", "dtype", "layout", "is_nested"))
 STRIDED = frozenset({torch.strided})
 VALUES = (str, bytes, Number)  # what a batch may have beside its tensors
 TENSORS = frozenset({Tensor, torch.nn.Parameter})
@@ -302,35 +302,12 @@ def check_like(place: str, tree: Any, params: Any, exactly: bool = True) -> tupl
     raise InputError(place, f"the tree {found}", f"the tree of params, {spec}")
 
 
-WRITES, PURE = "a function that writes to its arguments", "one that leaves them as they are"
-
-
-def versions(tensors: list[Any]) -> list[int]:
-    """How often each of some tensors was written to; nothing of inference tensors, which do not count."""
-    try:
-        return list(map(VERSION, tensors))
-    except (RuntimeError, AttributeError):  # inference tensors, or what are none
-        return [x._version for x in tensors if isinstance(x, Tensor) and not x.is_inference()]
-
-
 def called(place: str, function: Callable[..., Any], *arguments: Any) -> Any:
     """What a function of the user's returns. Raises InputError if it does not take so many arguments."""
     try:
         return function(*arguments)
     except (TypeError, ValueError) as error:
         raise of_call(place, error, len(arguments)) from None
-
-
-def unharmed(place: str, function: Callable[..., Any], *arguments: Any) -> Any:
-    """As `called`, of a function that must leave its arguments as they are; a record is known to."""
-    if isinstance(function, tuple):
-        return called(place, function, *arguments)
-    tensors, _ = flatten(place, arguments)
-    before = versions(tensors)
-    result = called(place, function, *arguments)
-    if versions(tensors) != before:
-        raise InputError(place, WRITES, PURE)
-    return result
 
 
 def of_call(place: str, error: Exception, count: int) -> Exception:

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from . import kernels, tree
-from .errors import PURE, WRITES, InputError, called, check_params, describe, versions
-from .memory import refused_by_torch
+from .errors import InputError, called, check_params, describe
 from .optimizers.descent import check_state, lift_optimizer
 from .providers.doors import lifted
+from .purity import Unwritten
+from .refusals import refused_by_torch
 from .types import At, Batch, Optimizer, Params, State, Step, StepFn
 
 STEP = "optimizer_fn.step(at, params, state)"
@@ -50,13 +51,11 @@ def train(
     if not isinstance(batches, Iterable):
         raise InputError("batches", describe(batches), "an iterable of batches, such as [batch] or minibatches(...)")
     params = tree.map(torch.Tensor.detach, params)
-    before = versions(leaves)
     try:
-        start = called("optimizer_fn.init(params)", optimizer.init, params)
+        with Unwritten("optimizer_fn.init(params)", leaves):
+            start = called("optimizer_fn.init(params)", optimizer.init, params)
     except RuntimeError as error:
         raise refused_by_torch("params", error) or error from None
-    if versions(leaves) != before:
-        raise InputError("optimizer_fn.init(params)", WRITES, PURE)
     check_state(state, start)
     return _steps(provider, optimizer, params, batches, start if state is None else state)
 
@@ -65,14 +64,12 @@ def _steps(step_fn: StepFn, optimizer: Optimizer, params: Params, batches: Itera
     for index, batch in enumerate(batches):
         # What comes in is the caller's; after the first step it is the optimizer's own.
         leaves = tree.leaves((params, state, batch)) if index == 0 else []
-        before = versions(leaves)
         try:
-            result = kernels.without_tape(called, STEP, optimizer.step, At(step_fn, batch), params, state)
+            with Unwritten(STEP, leaves):
+                result = kernels.without_tape(called, STEP, optimizer.step, At(step_fn, batch), params, state)
         except RuntimeError as error:
             raise refused_by_torch("params", error) or error from None
         if not isinstance(result, Step):
             raise InputError(STEP, describe(result), "a Step(params, state, value)")
-        if versions(leaves) != before:
-            raise InputError(STEP, WRITES, PURE)
         yield result
         params, state, _ = result

@@ -5,7 +5,6 @@ warning. What is free is the least that the machine, the container (its control 
 """
 
 import os
-import re
 from pathlib import Path
 
 import torch
@@ -15,16 +14,6 @@ from .errors import InputError
 SMALL = 2**28  # bytes that are not worth a look
 UNITS = {"PB": 1e15, "TB": 1e12, "GB": 1e9, "MB": 1e6}
 
-# What torch says of operands that are each as they should be: (its words, what was found, what is needed)
-TORCHS = (
-    (
-        "Inference tensors cannot be saved",
-        "tensors of inference mode beside some that require gradients",
-        "clones of these, or torch.no_grad()",
-    ),
-    ("without overflow", "a number beyond what the dtype holds", "one within its range"),
-)
-
 
 def check_memory(place: str, what: str, size: int, device: torch.device | str = "cpu") -> None:
     """Raises InputError, saying what takes so many bytes, unless they are free on the device."""
@@ -33,17 +22,6 @@ def check_memory(place: str, what: str, size: int, device: torch.device | str = 
     free = free_memory(torch.device(device))
     if free is not None and size > free:
         raise InputError(place, f"{what} of {in_units(size)}", f"at most the {in_units(free)} of memory that are free")
-
-
-def refused_by_torch(place: str, error: RuntimeError) -> InputError | None:
-    """What to raise in place of an error of torch that is the CPU's lack of memory, or one of those above."""
-    for words, got, needs in TORCHS:
-        if words in str(error):
-            return InputError(place, got, needs)
-    found = re.search(r"can't allocate memory: you tried to allocate (\d+) bytes", str(error))
-    if found is None:
-        return None
-    return InputError(place, f"operands that ask for {in_units(int(found[1]))}", "such as fit into the memory that is free")
 
 
 def in_units(size: float) -> str:

@@ -32,7 +32,7 @@ from .layers.factors import Rows, Summands
 from .losses import Mean
 from .memory import check_memory
 from .objectives import Backpropagated
-from .providers.doors import behind_door, fitting, lifted, unharmed
+from .providers.doors import behind_door, fitting, lifted, undisturbed
 from .providers.drawn import drawn, given
 from .sums import samples_of
 from .types import Batch, Params, StepFn
@@ -123,7 +123,7 @@ def _summands(step_fn: StepFn | Callable[[Params, Batch], Any]) -> Callable[[Par
             raise InputError("batch", describe(batch), "at least one tensor, with a sample in every row")
         if not isinstance(rule, Backpropagated):
             _check_room(params, batch)
-        values, summands = unharmed("step_fn(params, batch)", tensors, gradients, params, batch)
+        values, summands = undisturbed("step_fn(params, batch)", tensors, gradients, params, batch)
         leaves, spec = check_like("grads", summands, params, exactly=False)
         return values, spec.unflatten(leaves)
 

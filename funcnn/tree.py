@@ -143,7 +143,7 @@ def add(tree: Tree, other: Tree, place: str = "other") -> Tree:
 
 def add_scaled(tree: Tree, scale: float | Tensor, other: Tree, place: str = "other") -> Tree:
     """The point x + a y. Raises InputError as `add`."""
-    if not isinstance(scale, (Real, Tensor)) or (isinstance(scale, int) and abs(scale) >= 2**63):
+    if not isinstance(scale, (Real, Tensor)) or isinstance(scale, bool) or (isinstance(scale, int) and abs(scale) >= 2**63):
         raise InputError("scale", describe(scale), "a number")
     xs, ys, unflatten = _aligned(tree, other, place, exactly=True)
     return unflatten(kernels.add_scaled(xs, scale, ys))

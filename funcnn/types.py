@@ -17,7 +17,8 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checka
 import torch
 from torch import Generator, Tensor, device, dtype
 
-from .errors import check_pair, unharmed
+from .errors import check_pair
+from .purity import unharmed
 
 Tree: TypeAlias = Any  # nested dict / tuple / NamedTuple; Python cannot yet say this and keep `params["w"]` typed
 Params: TypeAlias = Tree  # leaves are floating tensors; () where there are none, never None

@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 
 from .. import tree
 from ..errors import InputError, check_like, check_tensor, describe
-from ..memory import refused_by_torch
+from ..refusals import refused_by_torch
 from ..types import ForwardRule, Layer, Params, Pullback, Residuals, Tree, name
 from .columns import Forward
 from .factors import ByParts, Rows, Summands

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .. import kernels
 from ..errors import COMPLEX, FLOATING, OTHER, SHAPE, InputError, check_autocast, describe, is_dense
-from ..memory import refused_by_torch
+from ..refusals import refused_by_torch
 from ..types import Layer, Params, Residuals, Tree, name
 from .columns import Forward
 from .factors import ByParts

@@ -20,7 +20,8 @@ from typing import Any, TypeAlias
 
 from torch import Tensor
 
-from ..errors import check_pair, of_call, unharmed
+from ..errors import check_pair, of_call
+from ..purity import unharmed
 from ..types import ForwardRule, Inputs, Params, Pullback, Residuals, Tree
 from .factors import ByParts, Summands, totals
 

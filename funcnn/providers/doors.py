@@ -9,8 +9,6 @@ from torch import Tensor
 
 from .. import kernels, tree
 from ..errors import (
-    PURE,
-    WRITES,
     InputError,
     called,
     check_batch,
@@ -19,10 +17,10 @@ from ..errors import (
     check_params,
     check_value,
     describe,
-    versions,
 )
-from ..memory import refused_by_torch
 from ..objectives import of_some
+from ..purity import Unwritten
+from ..refusals import refused_by_torch
 from ..types import Batch, GradientFn, Objective, Params, StepFn, ValueFn, name
 
 META = attrgetter("is_meta")
@@ -36,7 +34,7 @@ class Value(NamedTuple):
     def __call__(self, params: Params, batch: Batch) -> Tensor:
         """The value, a scalar."""
         leaves = [*check_params(params), *check_batch(batch)]
-        value: Tensor = unharmed("objective.value(params, batch)", leaves, self.scalar, params, batch)
+        value: Tensor = undisturbed("objective.value(params, batch)", leaves, self.scalar, params, batch)
         return value
 
     def scalar(self, params: Params, batch: Batch) -> Tensor:
@@ -61,14 +59,14 @@ class Gradient(NamedTuple):
         """(value, grads), of operands and with results that were looked at."""
         leaves = [*check_params(params), *check_batch(batch)]
         place = "objective.value_and_grad(params, batch)"
-        result = unharmed(place, leaves, called, place, self.function, params, batch)
+        result = undisturbed(place, leaves, called, place, self.function, params, batch)
         return fitting(place, result, params)
 
     def of_some(self, params: Params, batch: Batch, trained: list[bool]) -> tuple[Tensor, list[Tensor]]:
         """The value and the gradients of the trained leaves, by what costs no more than these."""
         leaves = [*check_params(params), *check_batch(batch)]
         place = "objective.value_and_grad(params, batch)"
-        value, grads = unharmed(place, leaves, of_some, self.function, params, batch, trained)
+        value, grads = undisturbed(place, leaves, of_some, self.function, params, batch, trained)
         own, unflatten = tree.flatten(params)
         _, frozen = tree.parted(own, trained)
         fitting(place, (value, unflatten(tree.joined(grads, frozen, trained))), params)
@@ -104,10 +102,8 @@ class Lifted(NamedTuple):
     def __call__(self, params: Params, batch: Batch) -> tuple[Tensor, Params]:
         """(value, grads)."""
         place, leaves = f"{self.place}(params, batch)", [*tree.leaves(params), *tree.leaves(batch)]
-        before = versions(leaves)
-        result = called(place, self.function, params, batch)
-        if versions(leaves) != before:
-            raise InputError(place, WRITES, PURE)
+        with Unwritten(place, leaves):
+            result = called(place, self.function, params, batch)
         return fitting(place, result, params)
 
     def value(self, params: Params, batch: Batch) -> Tensor:
@@ -142,25 +138,22 @@ class EntryByEntry(NamedTuple):
         return value, [slope.reshape(leaf.shape) for slope, leaf in own]
 
 
-def unharmed(place: str, leaves: list[Any], call: Callable[..., Any], *arguments: Any) -> Any:
+def undisturbed(place: str, leaves: list[Any], call: Callable[..., Any], *arguments: Any) -> Any:
     """What a call returns that leaves the leaves of its arguments as they are, with torch's modes from before.
 
     Raises InputError where it does not, or torch fails at leaves on several devices.
     """
     if len(set(map(META, leaves))) > 1:  # of which torch makes numbers, whatever there is in memory
         raise InputError(place, _devices(leaves), f"all on one, such as {leaves[0].device}")
-    before = versions(leaves)
     try:
-        result = kernels.undisturbed(call, *arguments)
+        with Unwritten(place, leaves):
+            return kernels.undisturbed(call, *arguments)
     except RuntimeError as error:
         if refusal := refused_by_torch(place, error):
             raise refusal from None
         if len({leaf.device for leaf in leaves}) > 1:
             raise InputError(place, _devices(leaves), f"all on one, such as {leaves[0].device}") from None
         raise
-    if versions(leaves) != before:
-        raise InputError(place, WRITES, PURE)
-    return result
 
 
 def _devices(leaves: list[Any]) -> str:

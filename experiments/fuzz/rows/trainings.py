@@ -241,7 +241,7 @@ def clipped(make: Callable[..., Any]) -> Call:
 
 def _clipped(most: float, lr: float, params: Any, batch: Any) -> list[Any]:
     def bounded(leaves: list[Tensor]) -> torch.optim.Optimizer:
-        optimizer = torch.optim.SGD(leaves, lr)
+        optimizer = torch.optim.SGD(leaves, float(lr))
 
         def clip(*_: Any) -> None:
             grads: list[Any] = [leaf.grad for leaf in leaves]
@@ -367,7 +367,9 @@ ROWS = {
     ),
     "fit": Call(lambda g: (smooth, 0.1, *task(g), 2, 2, g, total), _fit, _fit_truth),
     "Fit": Call(lambda g: (smooth, 0.1, *task(g), 1, 5, g, None), _fit, _fit_truth),
-    "fit, from a checkpoint": Call(lambda g: (smooth, 0.1, *task(g), 2, g, 1), _fit_twice, _fit_twice_truth),
+    "fit, from a checkpoint": Call(
+        lambda g: (smooth, 0.1, *task(g), 2, g, 1), _fit_twice, _fit_twice_truth, refused=frozenset({"of a subclass"})
+    ),
     "patience": Call(
         lambda g: (2,),
         lambda epochs: fn.patience(epochs)(fn.History(torch.zeros(0), [1, 2, 3, 4], {"evaluation": [3.0, 2.0, 4.0, 5.0]})),
