@@ -9,6 +9,7 @@ from .checking.audit import audit as audit
 from .checking.check import assert_gradients as assert_gradients
 from .checking.check import check as check
 from .checking.diagnosis import HYPOTHESES as HYPOTHESES
+from .checking.estimator import check_estimator as check_estimator
 from .checking.vjp import assert_vjp as assert_vjp
 from .checking.vjp import check_vjp as check_vjp
 from .checking.witnesses import WITNESSES as WITNESSES

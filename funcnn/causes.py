@@ -80,5 +80,16 @@ class Cause(StrEnum):
     LEFT_OUT = "left out"
     CONSTANT = "constant"
 
+    # how it is drawn
+    BIASED = "biased"
+    DIMENSION = "dimension"
+    SAMPLES = "samples"
+    STEP = "step"
+    ONE_SIDED = "one-sided"
+    REDRAWN = "redrawn"
+    REUSED_SEED = "reused seed"
+    CORRELATED = "correlated"
+    DIRECTIONS = "directions"
+
 
 Own = NewType("Own", str)  # the name that somebody's own hypothesis has for a cause

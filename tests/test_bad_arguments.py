@@ -128,6 +128,18 @@ CALLS = {
         str(2**70),
         "from 0 to 2^63 - 1",
     ),
+    "draws that bound nothing": (
+        lambda: fn.check_estimator(fn.spsa(SUM, seeded()), fn.func_grad(SUM), torch.ones(2), draws=100),
+        "draws",
+        "100",
+        "at least 256",
+    ),
+    "an estimator that is none": (
+        lambda: fn.check_estimator(3, fn.func_grad(SUM), torch.ones(2), draws=256),
+        "step_fn",
+        "3",
+        "a StepFn",
+    ),
     "a negative seed": (lambda: fn.check_vjp(fn.tanh(), ((), torch.ones(2)), seed=-1), "seed", "-1", "from 0"),
     "a bound of 0": (lambda: fn.per_sample_clip(fn.func_grad(SUM), 0.0), "max_norm", "0.0", "at least"),
     "logits in a row": (loss_of(ENTROPY, torch.ones(3), torch.zeros(3).long()), "outputs", "(3,)", "(N, ..., C)"),

@@ -136,6 +136,12 @@ CALLS = {
     "breast_cancer": (lambda: fn.data.breast_cancer(generator=seeded()), ()),
     "check": (lambda params, batch: str(fn.check(fn.explicit(OBJECTIVE), params, batch)), (PARAMS, BATCH)),
     "check of a mistake": (lambda params, batch: str(fn.check(doubled, params, batch)), (PARAMS, BATCH)),
+    "check_estimator": (
+        lambda params, batch: str(
+            fn.check_estimator(fn.spsa(OBJECTIVE, seeded()), fn.explicit(OBJECTIVE), params, batch, draws=256)
+        ),
+        (PARAMS, BATCH),
+    ),
     "check_vjp": (lambda params, x: str(fn.check_vjp(fn.mlp([4, 3, 2]), (params, x))), (PARAMS, X)),
     "audit": (
         lambda x, dy: str(fn.audit(lambda rule: fn.tree.leaves(rule((), x))[0].sum() > 0, lambda _, u: dy * u)),

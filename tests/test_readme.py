@@ -45,6 +45,11 @@ def test_the_audit_says_what_the_readme_says(printed):
     assert printed[2] == blocks("text")[2]
 
 
+def test_the_check_of_an_estimator_says_what_the_readme_says(printed):
+    said, promised = (re.sub(r"[\d.]+(e[+-]\d+)?", "#", text) for text in (printed[3], blocks("text")[3]))
+    assert said == promised
+
+
 def test_the_examples_have_at_most_20_lines_of_code():
     for example in blocks("python"):
         lines = [line for line in example.splitlines() if line.strip() and not line.startswith("#")]

@@ -112,6 +112,7 @@ REFUSED = {
     "per_sample_norms": lambda: fn.per_sample_norms(fn.explicit(MLP))(PARAMS, BATCH),
     "per_sample_clip": lambda: fn.per_sample_clip(fn.explicit(MLP), 1.0)(PARAMS, BATCH),
     "check": lambda: fn.check(fn.func_grad(QUADRATIC), W, X),
+    "check_estimator": lambda: fn.check_estimator(fn.func_grad(QUADRATIC), fn.func_grad(QUADRATIC), W, X, draws=4000),
     "check_vjp": lambda: fn.check_vjp(fn.sigmoid(), ((), X)),
     "laws": lambda: fn.laws(ATTENTION, OF_ATTENTION, TOKENS),
     "jacobian": lambda: fn.jacobian(ATTENTION, OF_ATTENTION, TOKENS),

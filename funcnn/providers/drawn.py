@@ -43,6 +43,8 @@ class Drawn(NamedTuple):
     outcomes    (place, draws) -> outcomes: what they come to there, with a leading axis K: directions, samples
     numbers     (place, outcomes) -> (value, c), with c (K,)
     vectors     (place, outcomes) -> v, a tensor (K, ...) for each trained leaf
+    directions  where v are directions and c slopes along them: the law that is claimed of v, "gaussian", "rademacher" or
+                "orthogonal", as `check_estimator` tests it; else ""
     """
 
     draw: Callable[[list[Tensor], list[int]], Tree]
@@ -51,6 +53,7 @@ class Drawn(NamedTuple):
     vectors: Callable[[Place, Tree], list[Tensor]]
     generator: Generator
     samples: int
+    directions: str = ""
 
     def drawn(self, params: Params) -> Tree:
         """The draws of one call."""

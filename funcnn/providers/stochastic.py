@@ -147,7 +147,8 @@ def _along(
             return center, center.new_zeros(samples)
         return slopes(on_leaves, at, own)
 
-    rule = Drawn(draw, outcomes, numbers, lambda at, own: own, generator, samples)
+    law = "orthogonal" if orthogonal else entries.__name__
+    rule = Drawn(draw, outcomes, numbers, lambda at, own: own, generator, samples, law)
     return StepFn(value, Gradient(rule, name, objective.value))
 
 

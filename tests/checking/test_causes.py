@@ -1,8 +1,9 @@
 """Every cause there is, with a case that shows it: numbers alone, a planted bug, the bug of a kernel, or a rule in use."""
 
+import estimators
 import pytest
 import torch
-from helpers import normal
+from helpers import normal, seeded
 
 import funcnn as fn
 from experiments.bugs.checkers import ours
@@ -185,6 +186,20 @@ USES = {
 }
 
 
+# cause: the estimator that it is planted in
+DRAWN = {
+    "biased": "one seed for every leaf",
+    "dimension": "d/k missing",
+    "samples": "a sum for a mean",
+    "step": "c not squared",
+    "one-sided": "one-sided",
+    "redrawn": "a mask redrawn",
+    "reused seed": "a reused seed, of a few, plain",
+    "correlated": "correlated draws, plain",
+    "directions": "of equal length",
+}
+
+
 def reports(cause):
     """What is said of the case that shows it."""
     if cause in PLANTED:
@@ -194,6 +209,9 @@ def reports(cause):
         kernel = KERNELS[name]
         (bug,) = (bug for bug in kernel.bugs if bug.what == what)
         return fn.check_vjp(kernel.function(bug.rule), kernel.inputs(0))
+    if cause in DRAWN:
+        make, draws, _ = (estimators.PLANTED | estimators.ASIDE)[DRAWN[cause]]
+        return fn.check_estimator(make(seeded()), estimators.REFERENCE, estimators.PARAMS, draws=draws)
     return USES[cause]()
 
 
@@ -204,14 +222,14 @@ def test_numbers_show_their_cause(cause):
     assert found == cause and sentence
 
 
-@pytest.mark.parametrize("cause", [*PLANTED, *KERNEL, *USES])
+@pytest.mark.parametrize("cause", [*PLANTED, *KERNEL, *USES, *DRAWN])
 def test_a_rule_shows_its_cause(cause):
     report = reports(cause)
     assert cause in {finding.cause for finding in (report.leaves | report.trials).values()}, report
 
 
 def test_every_cause_is_shown():
-    shown = [*NUMBERS, *PLANTED, *KERNEL, *USES]
+    shown = [*NUMBERS, *PLANTED, *KERNEL, *USES, *DRAWN]
     assert sorted(shown) == sorted(set(fn.Cause) - {fn.Cause.NONE})
 
 

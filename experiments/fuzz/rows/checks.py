@@ -86,6 +86,11 @@ def _lawful_truth(layer: fn.Layer, params: Any, x: Tensor, seed: int) -> Any:
     return True if _tame(params, x) else ANY
 
 
+def _estimated(reference: Any, params: Any, batch: Any, seed: int) -> Any:
+    step_fn = fn.spsa(fn.Objective(smooth), torch.Generator().manual_seed(0))
+    return fn.check_estimator(step_fn, reference, params, batch, draws=256, seed=seed)
+
+
 def _own_witness(case: Any) -> Any:
     return case
 
@@ -107,6 +112,12 @@ ROWS = {
         lambda rule, params, batch, other: fn.check(rule, params, batch, reference=other).ok,
         _verdict(True),
         rare=2,
+    ),
+    "check_estimator": Call(
+        lambda g: (fn.func_grad(fn.Objective(smooth)), *task(g), 0),
+        lambda reference, params, batch, seed: _estimated(reference, params, batch, seed).ok,
+        _verdict(True),
+        rare=6,
     ),
     "assert_gradients": Call(
         lambda g: (by_hand, *task(g)),
