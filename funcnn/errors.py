@@ -279,6 +279,12 @@ def check_samples(x: Any, place: str) -> None:
         check_tensor(_path(x, index, place), leaf)
 
 
+def check_undivided(place: str, leaf: Any) -> None:
+    """Raises InputError for a tensor whose entries lie on several ranks, as those of a DTensor do."""
+    if hasattr(leaf, "full_tensor"):
+        raise InputError(place, f"a {type(leaf).__name__}, whose entries lie on several ranks", "its full_tensor()")
+
+
 def check_like(place: str, tree: Any, params: Any, exactly: bool = True) -> tuple[list[Any], Any]:
     """The leaves of a tree beside those of params, and the structure of params; a dict's go by their keys.
 

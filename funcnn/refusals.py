@@ -12,6 +12,11 @@ TORCHS = (
         "tensors of inference mode beside some that require gradients",
         "clones of these, or torch.no_grad()",
     ),
+    (
+        "mixed torch.Tensor and DTensor",
+        "DTensors where tensors are made beside them",
+        "plain tensors, such as leaf.full_tensor(); or a gradient by explicit, func_grad or autograd",
+    ),
     ("without overflow", "a number beyond what the dtype holds", "one within its range"),
 )
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .. import tree
-from ..errors import InputError, called, check_pair, check_value, describe, is_dense
+from ..errors import InputError, called, check_pair, check_undivided, check_value, describe, is_dense
 from ..memory import check_memory
 from ..providers.doors import lifted
 from ..report import at
@@ -108,7 +108,8 @@ def check_finite(place: str, operands: Tree) -> None:
 
 
 def check_visible(path: str, leaf: Any) -> None:
-    """Raises InputError for a tensor whose entries cannot be seen."""
+    """Raises InputError for a tensor whose entries cannot be seen, or not by one rank."""
+    check_undivided(path, leaf)
     if isinstance(leaf, Tensor) and (not is_dense(leaf) or leaf.is_meta or leaf.dtype not in DTYPES):
         found = f"{describe(leaf)}, {leaf.layout} on {leaf.device}"
         raise InputError(path, found, "a dense tensor of float64, float32, bfloat16, float16, integers or booleans")

@@ -15,6 +15,7 @@ from ..errors import (
     check_like,
     check_pair,
     check_params,
+    check_undivided,
     check_value,
     describe,
 )
@@ -130,8 +131,10 @@ class EntryByEntry(NamedTuple):
         return value, unflatten(grads)
 
     def of_some(self, params: Params, batch: Batch, trained: list[bool]) -> tuple[Tensor, list[Tensor]]:
-        """The same, of all entries of some leaves."""
+        """The same, of all entries of some leaves, which must be at hand."""
         leaves = tree.leaves(params)
+        for leaf in leaves:
+            check_undivided("params", leaf)
         entries = [torch.arange(leaf.numel() * own, device=leaf.device) for leaf, own in zip(leaves, trained, strict=True)]
         value, slopes = self.rule(params, batch, entries)
         own, _ = tree.parted([*zip(slopes, leaves, strict=True)], trained)

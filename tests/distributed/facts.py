@@ -2,6 +2,7 @@
 
 import warnings
 
+import pytest
 import torch
 import torch.distributed as dist
 from helpers import labels, normal, seeded
@@ -56,6 +57,35 @@ def trained(provider, params=PARAMS, batch=BATCH):
     return step_fn(params, batch), last.params
 
 
+OF_SAMPLES = {"per_sample": fn.per_sample, "norms": fn.per_sample_norms, "clipped": lambda f: fn.per_sample_clip(f, 1.0)}
+OPTIMIZERS = {
+    "momentum": fn.momentum(0.1),
+    "nesterov": fn.nesterov(0.1),
+    "adamw": fn.adamw(0.01),
+    "clip_by_norm": fn.chain(fn.clip_by_norm(0.1), fn.sgd(0.1)),
+    "line_search": fn.line_search(),
+}
+REFUSING = {
+    **{name: provider(OBJECTIVE) for name, provider in fn.PROVIDERS.items() if name not in REVERSE},
+    "spsa": fn.spsa(OBJECTIVE, seeded()),
+    "forward_gradient": fn.forward_gradient(OBJECTIVE, seeded()),
+    "bfgs": lambda params, batch: [*fn.train(fn.explicit(OBJECTIVE), fn.bfgs(), params, [batch] * 2)],
+    "mezo": lambda params, batch: [*fn.train(fn.explicit(OBJECTIVE), fn.mezo(seeded(), 0.1), params, [batch])],
+    "check": lambda params, batch: fn.check(fn.explicit(OBJECTIVE), params, batch),
+}
+
+
+def of_samples(name, params=PARAMS, batch=BATCH):
+    """What there is of each sample."""
+    return OF_SAMPLES[name](fn.explicit(OBJECTIVE))(params, batch)
+
+
+def stepped(name, params=PARAMS, batch=BATCH):
+    """The parameters after some steps of an optimizer."""
+    *_, last = fn.train(fn.explicit(OBJECTIVE), OPTIMIZERS[name], params, [batch] * 5)
+    return last.params
+
+
 def with_dtensors(rank, size, folder):
     """The same of DTensors, whole again: the parameters of a module that FSDP2 has divided, and a batch in shares."""
     from torch.distributed.fsdp import fully_shard
@@ -75,4 +105,12 @@ def with_dtensors(rank, size, folder):
     def whole(tree):
         return fn.tree.map(lambda leaf: leaf.full_tensor(), tree)
 
-    return {name: whole(trained(name, (weights[0], (), weights[1]), batch)) for name in REVERSE}
+    params = weights[0], (), weights[1]
+    found = {name: whole(trained(name, params, batch)) for name in REVERSE}
+    found |= {name: whole(stepped(name, params, batch)) for name in OPTIMIZERS}
+    found |= {name: whole(of_samples(name, params, batch)) for name in OF_SAMPLES}
+    for name, call in REFUSING.items():
+        with pytest.raises(fn.InputError, match="DTensor"):
+            call(params, batch)
+        found[f"{name} is refused"] = True
+    return found

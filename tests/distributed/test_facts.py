@@ -1,9 +1,11 @@
 import pytest
 import torch
-from distributed.facts import REVERSE, trained
+from distributed.facts import OF_SAMPLES, OPTIMIZERS, REFUSING, REVERSE, of_samples, stepped, trained
 from helpers import assert_close
 from together import together
 
+import funcnn as fn
+from experiments.distributed import wire
 from experiments.distributed.wire import HEADERS
 
 
@@ -50,3 +52,19 @@ def test_the_same_step_functions_train_the_dtensors_of_fsdp(size, tmp_path):
     for found in together("distributed.facts", "with_dtensors", size, tmp_path):
         for name in REVERSE:
             assert_close(found[name], trained(name), 1e-14)
+        for name in OPTIMIZERS:
+            assert_close(found[name], stepped(name), 1e-14)
+        for name in OF_SAMPLES:
+            assert_close(found[name], of_samples(name), 1e-14)
+        assert all(found[f"{name} is refused"] for name in REFUSING)
+
+
+def test_the_page_on_larger_machines_says_what_the_formulas_give():
+    page, d, ranks = fn.distributed.__doc__, 10**9, 1000
+    whole, shares = wire.all_reduce(d, ranks, 4), wire.all_gather(d // ranks, ranks, 4)
+    assert f"data_parallel     {whole / 1e9:.1f} GB     {whole / 25e9:.2f} s at 25 GB/s" in page
+    assert f"a step of {round(whole / 25e9 * 1e14 / (6 * d), -2):,.0f} tokens" in page
+    assert f"The ring has {2 * (ranks - 1):,} turns" in page
+    assert f"sharded           {shares / 1e9:.1f} GB     and {2 * d / ranks / 1e6:.0f} million evaluations" in page
+    assert f"{2 * d / ranks / 50 / 3600:.0f} hours at 50 a second" in page
+    assert f"seeded            {wire.all_gather(3, ranks, 8) / 1e3:.0f} kB      for 1,000 draws" in page
