@@ -150,7 +150,8 @@ def _mean(
     """The means of a value and of gradients, which are `like` some of the parameters, over the samples of all ranks."""
     dtype = reduce(torch.promote_types, [leaf.dtype for leaf in params], torch.float32)
     length = sum(leaf.numel() for leaf in like) + 2
-    bucket = torch.zeros(length, dtype=dtype, device=params[0].device if params else "cpu")
+    make = torch.empty if count else torch.zeros  # a rank without samples adds nothing
+    bucket = make(length, dtype=dtype, device=params[0].device if params else "cpu")
     *pieces, ends = bucket.split([*(leaf.numel() for leaf in like), 2])
     places = [_placed(piece, leaf) for piece, leaf in zip(pieces, like, strict=True)]
     for place, gradient in zip(places, grads, strict=bool(count)):
