@@ -7,6 +7,9 @@ import pytest
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
+# What torchrun tells the one rank of an example; it finds a port of its own.
+ALONE = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0", "GLOO_SOCKET_IFNAME": "lo"}
+
 
 def blocks(language):
     return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
@@ -16,11 +19,14 @@ def blocks(language):
 def printed(tmp_path_factory):
     """What each example prints; a later one goes on where the earlier ended. What they write is in a folder of its own."""
     names, outputs = {}, []
-    for example in blocks("python"):
-        output = io.StringIO()
-        with contextlib.redirect_stdout(output), contextlib.chdir(tmp_path_factory.mktemp("example")):
-            exec(compile(example, "README.md", "exec"), names)
-        outputs.append(output.getvalue())
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in ALONE.items():
+            patch.setenv(name, value)
+        for example in blocks("python"):
+            output = io.StringIO()
+            with contextlib.redirect_stdout(output), contextlib.chdir(tmp_path_factory.mktemp("example")):
+                exec(compile(example, "README.md", "exec"), names)
+            outputs.append(output.getvalue())
     return outputs
 
 
