@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, dropwhile, takewhile
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import tyro
@@ -128,6 +128,8 @@ ALONE = ("distributed", "benchmark")  # and nothing runs beside what compares ti
 class Course(Options):
     """The options of a run of all experiments."""
 
+    dtype: Literal["float32", "float64"] | None = None  # type: ignore[assignment]
+    """Precision of the data and the parameters; None is that of each experiment."""
     brief: bool = False
     """Leaves out those that take long."""
     processes: int = 2
@@ -166,7 +168,8 @@ def run_one(name: str, options: Options) -> None:
 def run_all(course: Course) -> None:
     """Runs the experiments, the long ones last. What needs a package that is missing is skipped."""
     check_output(course.output)
-    shared = {field.name: getattr(course, field.name) for field in dataclasses.fields(Options)}
+    told = {field.name: getattr(course, field.name) for field in dataclasses.fields(Options)}
+    shared = {name: value for name, value in told.items() if value is not None}
     early = [name for name in EXPERIMENTS if name not in LONG]
     late = [] if course.brief else [name for name in LONG if name in EXPERIMENTS]
     jobs = {}

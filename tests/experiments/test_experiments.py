@@ -241,6 +241,13 @@ def test_the_long_experiments_come_last_and_brief_leaves_them_out(tmp_path, monk
     assert list(course(tmp_path, monkeypatch, "--brief")) == names
 
 
+def test_each_experiment_has_its_own_defaults_unless_a_flag_says_otherwise(tmp_path, monkeypatch):
+    for name, options in course(tmp_path, monkeypatch).items():
+        assert options == dataclasses.replace(command_line.EXPERIMENTS[name][0](), output=tmp_path)
+    for options in course(tmp_path, monkeypatch, "--dtype", "float32", "--seed", "3").values():
+        assert (options.dtype, options.seed) == ("float32", 3)
+
+
 def test_full_runs_the_full_sizes_unless_a_flag_says_otherwise(tmp_path, monkeypatch):
     ran = course(tmp_path, monkeypatch, "--full")
     cut = {name: options.FULL for name, options in ran.items() if options.FULL}
