@@ -145,6 +145,7 @@ def test_a_loader_gives_the_steps_that_its_batches_give(name):
     assert same_bits(loaded, [step.params for step in fn.train(fn.explicit(objective), fn.adam(0.1), params, cut)])
 
 
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # where another test imported JAX, which no worker uses
 def test_a_loader_may_have_workers_and_be_used_again():
     objective, params, batch, _ = scene("a pair")
     loader = DataLoader(TensorDataset(*batch), batch_size=4, num_workers=1)

@@ -46,6 +46,7 @@ def look(x: Tensor, labels: Tensor) -> Stage:
     """A representation seen along the hyperplane of its read-out, which is where the first coordinate of `plane` is 0.
 
     The first direction is that of the read-out; the second that of the largest variance which is left at right angles.
+    A point that lies on the hyperplane up to rounding is taken for class 0.
     """
     ones, signs = x.new_ones(len(x), 1), (2 * labels - 1).to(x)
     solution = torch.linalg.pinv(torch.cat([x, ones], 1)) @ signs
@@ -55,7 +56,8 @@ def look(x: Tensor, labels: Tensor) -> Stage:
     rest = x - x.mean(0)
     rest = rest - (rest @ direction)[:, None] * direction
     second = rest @ torch.linalg.svd(rest, full_matrices=False).Vh[0]
-    right = ((scores > 0) == labels.bool()).double().mean().item()
+    rounding = len(x) * torch.finfo(x.dtype).eps  # of scores, whose targets are -1 and 1
+    right = ((scores > rounding) == labels.bool()).double().mean().item()
     return Stage(x, torch.stack([scores / length, second], 1), labels, right)
 
 
