@@ -89,7 +89,8 @@ def by_blame(layer: fn.Layer, options: Estimators, generator: Generator) -> Call
     """The step function of the share of wrong choices, less 1/2, of which every digit of a batch has its own blame."""
 
     def gumbel(generator: Generator) -> torch.Tensor:
-        return -(-torch.rand(10, generator=generator, **options.tensors).log()).log()
+        drawn = torch.rand(10, generator=generator, dtype=torch.float64)  # where the generator is
+        return -(-drawn.log()).log().to(**options.tensors)
 
     def chosen(params: Any, batch: Any, noise: Any) -> torch.Tensor:
         return (layer(params, batch[0]) + noise).argmax(1)

@@ -5,10 +5,13 @@ from functools import partial
 import planting
 import pytest
 import torch
+import torch.distributed as dist
+from distributed.there import CASES, every_case, trained
 from helpers import TOLERANCES, assert_close, normal, same_bits, seeded
 from optimizers.test_conformance import BATCHES, OBJECTIVE, OURS, PARAMS
 from planting import leaf, only, planted
 from tables import LAYERS, LOSSES, layer_scene, loss_scene
+from together import together
 
 import funcnn as fn
 
@@ -19,6 +22,8 @@ THERE = torch.accelerator.current_accelerator()
 TRAINED = [name for name in LAYERS if fn.tree.leaves(LAYERS[name].layer.init(seeded()))]
 PAIRS = [(p, name) for p in fn.PROVIDERS for name in LAYERS if LAYERS[name].analytic or p != "complex_step"]
 every_layer = pytest.mark.parametrize("name", LAYERS)
+# Of torch's own, where the first product of a process is in a backward pass.
+pytestmark = pytest.mark.filterwarnings("ignore:Attempting to run cuBLAS, but there was no current CUDA context")
 
 
 def there(tree):
@@ -120,6 +125,44 @@ def test_and_compiled_too(row):
     compiled = fn.compiled(row.make(row.lr))
     moved = [*fn.train(fn.explicit(OBJECTIVE), compiled, there(PARAMS), there(BATCHES))]
     assert_close(here([step.params for step in moved]), [step.params for step in ours], 1e-9)
+
+
+def test_steps_without_a_gradient_are_those_of_its_estimate():
+    estimate = fn.forward_gradient(OBJECTIVE, seeded(4), by="differences")
+    expected = [*fn.train(estimate, fn.sgd(0.01), there(PARAMS), there(BATCHES))]
+    ours = [*fn.train(fn.explicit(OBJECTIVE), fn.mezo(seeded(4), 0.01), there(PARAMS), there(BATCHES))]
+    assert_close(ours[-1].params, expected[-1].params, 1e-9)
+
+
+@pytest.mark.parametrize("make", [fn.spsa, fn.forward_gradient, fn.evolution])
+def test_estimators_are_called_right_and_twice_one_wrong(make):
+    def twice(params, batch):
+        value, grads = right(params, batch)
+        return value, fn.tree.map(lambda g: 2 * g, grads)
+
+    reference, operands = fn.explicit(OBJECTIVE), (there(PARAMS), there(BATCHES[0]))
+    right = make(OBJECTIVE, seeded(), samples=4)
+    report = fn.check_estimator(right, reference, *operands, draws=256)
+    assert report, str(report)
+    report = fn.check_estimator(twice, reference, *operands, draws=4096)
+    assert not report, str(report)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.usefixtures("as_users_run_it")
+def test_ranks_end_as_one_process_does(ranks, tmp_path):
+    """Two share the accelerator over gloo; one alone has the backend of its own."""
+    if ranks == 2:
+        found = together("distributed.there", "every_case", 2, tmp_path)
+    else:
+        backend = dist.get_default_backend_for_device(THERE)
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+        found = [every_case(0, 1, tmp_path)]
+        dist.destroy_process_group()
+    for name in CASES:
+        expected = trained(name, THERE, False)
+        assert all(same_bits(end[name], found[0][name]) for end in found)
+        assert_close(found[0][name], expected, 1e-7 if name == "differences" else 1e-11)
 
 
 def test_dropout_has_the_same_masks():
