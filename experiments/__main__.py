@@ -110,17 +110,17 @@ TOPICS: dict[str, dict[str, Experiment]] = {
 }
 EXPERIMENTS = {name: experiment for group in TOPICS.values() for name, experiment in group.items()}
 LONG = (
-    "lenet",
-    "names",
-    "recurrent",
     "characters",
     "addition",
-    "wild",
+    "lenet",
+    "recurrent",
     "bugs",
+    "names",
     "torch_operators",
+    "wild",
     "distributed",
     "benchmark",
-)  # these come last
+)  # these come last, the longest first, so that none of them is waited for at the end
 ALONE = ("distributed", "benchmark")  # and nothing runs beside what compares times
 
 

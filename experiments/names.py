@@ -39,7 +39,7 @@ class Names(Naming):
 
     lr: float = 0.1
     """Learning rate of the first half of the steps; that of the second is a tenth of it."""
-    steps: int = 5_000
+    steps: int = 4_000
     """Steps of gradient descent, two at least."""
     compared: int = 1_000
     """The first steps, which classic PyTorch takes too."""

@@ -34,7 +34,7 @@ class Addition(Options):
     """
 
     dtype: Literal["float32", "float64"] = "float32"
-    steps: int = 350
+    steps: int = 220
     """Steps of training; the published length is 900."""
     batch_size: int = 64
     """Sums per step; the published number is 512."""

@@ -14,15 +14,17 @@ from experiments.benchmark.presentation import COLUMNS, cells, draw, earlier, mo
 from experiments.core.options import BadOption, Options
 from experiments.core.result import Result, Table
 
-SECTIONS = ("step", "networks", "differences", "samples", "overheads", "files", "growth")
+SECTIONS = ("step", "large", "networks", "differences", "samples", "overheads", "files", "growth")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark(Options):
     """Measures funcnn against classic PyTorch, torch.func, JAX, Opacus, BackPACK and more, in float32 whatever --dtype."""
 
-    sections: tuple[Literal["step", "networks", "differences", "samples", "overheads", "files", "growth"], ...] = ("step",)
-    """What to measure."""
+    sections: tuple[Literal["step", "large", "networks", "differences", "samples", "overheads", "files", "growth"], ...] = (
+        "step",
+    )
+    """What to measure; `large` are steps of a large network and of one of many layers."""
     threads: tuple[int, ...] = (1,)
     """Numbers of threads; each is measured in a process of its own."""
     compare: Path | None = None

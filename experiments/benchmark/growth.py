@@ -92,7 +92,7 @@ def measure(x: int, network: Network, generator: torch.Generator, device: str) -
         "explicit": partial(next, fn.train(step_fn, fn.sgd(LR), params, repeat(batch))),
         "classic": classic(module, batch, LR),
     }
-    timing = interleaved(sides, rounds=5, slice_seconds=0.01, device=device)
+    timing = interleaved(sides, rounds=5, slice_seconds=0.01, seconds=4, device=device)
     parameters = sum(leaf.numel() for leaf in fn.tree.leaves(params))
     return Point(x, parameters, network.flops(params), timing.seconds("explicit"), timing.seconds("classic"))
 

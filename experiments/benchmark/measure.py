@@ -55,7 +55,9 @@ class Race(NamedTuple):
         error = max(relative_error(a, b) for a, b in zip(result, expected, strict=True))
         if not error <= tolerance:
             raise RuntimeError(f"{section}, {what}: ours and {peer} differ by {error:.1e}, more than {tolerance:.0e}")
-        timing = interleaved({"ours": ours, "theirs": theirs}, rounds=rounds, slice_seconds=0.01, device=self.device)
+        timing = interleaved(
+            {"ours": ours, "theirs": theirs}, rounds=rounds, slice_seconds=0.01, seconds=4, device=self.device
+        )
         scale = per_call[1] / per_call[0]
         ratio, low, high = (scale * r for r in timing.ratio("ours", "theirs"))
         own, other = timing.seconds("ours") / per_call[0], timing.seconds("theirs") / per_call[1]

@@ -25,10 +25,16 @@ COMPILED = {"tiny": 0.22, "middle": 0.5, "large": 0.45}
 
 
 def run(race: Race, generator: torch.Generator) -> Iterator[Row]:
-    """Every size: eager against classic and func.grad, compiled against classic and JAX, eight steps against JAX's scan."""
+    """Two sizes: eager against classic and func.grad, compiled against classic and JAX, eight steps against JAX's scan."""
     rate = matmul_rate(race.device)
-    for size in SIZES:
+    for size in ("tiny", "middle"):
         yield from steps_of(size, race, generator, rate)
+
+
+def run_large(race: Race, generator: torch.Generator) -> Iterator[Row]:
+    """The same of the large size, and a network of many layers."""
+    rate = matmul_rate(race.device)
+    yield from steps_of("large", race, generator, rate)
     yield steps_of_many_layers(race, generator, rate)
 
 

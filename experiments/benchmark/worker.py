@@ -28,19 +28,20 @@ def main(threads: int, seed: int, device: str, sections: list[str]) -> None:
     torch.set_num_threads(threads)
     race = Race(threads, device)
     of_sections = {
-        "step": steps,
-        "networks": networks,
-        "differences": differences,
-        "samples": samples,
-        "overheads": overheads,
-        "files": files,
+        "step": steps.run,
+        "large": steps.run_large,
+        "networks": networks.run,
+        "differences": differences.run,
+        "samples": samples.run,
+        "overheads": overheads.run,
+        "files": files.run,
     }
     for section in sections:
         generator = torch.Generator().manual_seed(seed)
         if section == "growth":
             print(json.dumps(["growth", growth.run(threads, generator, device)]), flush=True)
             continue
-        for row in of_sections[section].run(race, generator):
+        for row in of_sections[section](race, generator):
             print(json.dumps(["row", row]), flush=True)
 
 

@@ -33,7 +33,7 @@ class Characters(Reading):
     """
 
     dtype: Literal["float32", "float64"] = "float32"
-    steps: int = 150
+    steps: int = 120
     """Steps of training; the published length is 2,000."""
     batch_size: int = 12
     """Windows per step."""

@@ -29,23 +29,30 @@ class Timing(NamedTuple):
 
 
 def interleaved(
-    sides: dict[str, Callable[[], Any]], *, rounds: int = 30, slice_seconds: float = 0.004, device: str = "cpu"
+    sides: dict[str, Callable[[], Any]],
+    *,
+    rounds: int = 30,
+    slice_seconds: float = 0.004,
+    seconds: float = 2.0,
+    device: str = "cpu",
 ) -> Timing:
-    """Times functions of no arguments in turn, `rounds` times each, after a warm-up that also sizes the slices."""
-    seconds = _seconds_on_cuda if device.startswith("cuda") else _seconds
+    """Times functions of no arguments in turn, `rounds` times each, after a warm-up that also sizes the slices.
+
+    What takes longer than so many `seconds` in all is timed less often, three rounds at least.
+    """
+    timed = _seconds_on_cuda if device.startswith("cuda") else _seconds
     repeats, took = {}, {}
     for name, function in sides.items():
         function()
-        took[name] = max(seconds(function, 1), 1e-9)
+        took[name] = max(timed(function, 1), 1e-9)
         repeats[name] = max(1, round(slice_seconds / took[name]))
-    # What takes long is timed less often: about four seconds in all, three rounds at least.
-    rounds = max(3, min(rounds, round(4 / sum(repeats[name] * took[name] for name in sides))))
+    rounds = max(3, min(rounds, round(seconds / sum(repeats[name] * took[name] for name in sides))))
     times: dict[str, list[float]] = {name: [] for name in sides}
     names = list(sides)
     for turn in range(rounds):
         start = turn % len(names)
         for name in names[start:] + names[:start]:
-            times[name].append(seconds(sides[name], repeats[name]))
+            times[name].append(timed(sides[name], repeats[name]))
     return Timing(times)
 
 

@@ -1,6 +1,6 @@
 """Several ranks: the same parameters, the bytes that they cost, the time, and what becomes of a run that loses one.
 
-    torchrun --nproc-per-node 2 -m experiments distributed
+    torchrun --nproc-per-node 2 -m experiments distributed --full
 
 Without torchrun it starts two ranks of its own. Every number is measured by the ranks; rank 0 tells it.
 """
@@ -28,8 +28,10 @@ class Distributed(Options):
     """Tanh units in the hidden layer."""
     samples: int = 61
     """Samples of a step, an odd number of them: the shares differ."""
-    steps: int = 100
+    steps: int = 30
     """Steps of each provider."""
+
+    FULL = {"steps": 100}
 
 
 def run(options: Distributed) -> Result:

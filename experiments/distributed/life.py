@@ -32,6 +32,8 @@ def fitted(path: Path, dies_at: int = 0) -> fn.Fit:
 
 
 if __name__ == "__main__":
+    from experiments.distributed.life import fitted  # a checkpoint knows functions by the module that they are in
+
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
     fitted(Path(sys.argv[1]), int(sys.argv[2]))

@@ -138,7 +138,7 @@ def times_of_differences() -> list[float]:
     alone = fn.finite_difference(objective)
     together = fn.distributed.sharded(alone)
     ratios = []
-    for _ in range(8):
+    for _ in range(7):
         one = timed(lambda: alone(params, batch)) if not dist.get_rank() else timed(lambda: None)
         ratios.append(one / timed(lambda: together(params, batch)))
     return ratios[1:]
@@ -183,14 +183,14 @@ def life() -> Numbers:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "run.safetensors"
         start = perf_counter()
-        killed = started(2, path, dies_at=20)
+        killed = started(path, dies_at=20)
         seconds = perf_counter() - start
         named = re.search(r"RankEnded: (rank \d+ of \d+ ended)", killed.stderr)
         kept = fn.load(path)["trained"].history.losses
-        resumed = started(1, path, dies_at=0)
-        if resumed.returncode:
-            raise RuntimeError(f"the run did not go on:\n{resumed.stderr}")
-        found, expected = fn.load(path)["trained"], fitted(Path(folder) / "alone.safetensors")
+        dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+        found = fitted(path)
+        dist.destroy_process_group()
+        expected = fitted(Path(folder) / "alone.safetensors")
         return {
             "named": named[1] if named else "",
             "seconds": seconds,
@@ -200,8 +200,8 @@ def life() -> Numbers:
         }
 
 
-def started(ranks: int, path: Path, dies_at: int) -> "subprocess.CompletedProcess[str]":
-    """A run of `life` by so many ranks."""
-    command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={ranks}", "--standalone"]
+def started(path: Path, dies_at: int) -> "subprocess.CompletedProcess[str]":
+    """A run of `life` by two ranks."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
     command += ["-m", "experiments.distributed.life", str(path), str(dies_at)]
     return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=120)

@@ -24,7 +24,7 @@ OTHERS = ("func_grad", "autograd", "central_difference")
 class LeNet(Digits):
     """Trains LeCun's network of 1989 and LeNet-5 on digits, beside classic PyTorch and other gradients."""
 
-    passes: int = 5
+    passes: int = 4
     """How often every digit is seen; 23 is the published length."""
     compared: int = 500
     """Steps beside classic PyTorch, an epoch of them at most."""

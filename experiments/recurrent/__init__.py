@@ -33,7 +33,7 @@ class Recurrent(Reading):
 
     lr: float = 3e-3
     """Learning rate of Adam, for both."""
-    steps: int = 200
+    steps: int = 150
     """Steps of each; both go on learning for thousands."""
     compared: int = 20
     """The first steps, which classic PyTorch takes too."""
