@@ -142,8 +142,10 @@ def add(tree: Tree, other: Tree, place: str = "other") -> Tree:
 
 
 def add_scaled(tree: Tree, scale: float | Tensor, other: Tree, place: str = "other") -> Tree:
-    """The point x + a y. Raises InputError as `add`."""
-    if not isinstance(scale, (Real, Tensor)) or isinstance(scale, bool) or (isinstance(scale, int) and abs(scale) >= 2**63):
+    """The point x + a y. Raises InputError as `add`, and where a is no number."""
+    huge = isinstance(scale, int) and abs(scale) >= 2**63
+    many = isinstance(scale, Tensor) and scale.ndim > 0
+    if not isinstance(scale, (Real, Tensor)) or isinstance(scale, bool) or huge or many:
         raise InputError("scale", describe(scale), "a number")
     xs, ys, unflatten = _aligned(tree, other, place, exactly=True)
     return unflatten(kernels.add_scaled(xs, scale, ys))

@@ -10,6 +10,7 @@ import funcnn as fn
 pytestmark = pytest.mark.usefixtures("as_users_run_it")
 
 ENTROPY, SUM = fn.softmax_cross_entropy(), fn.Objective(lambda w, x: w.sum())
+WRONG = fn.StepFn(SUM.value, lambda w, x: (w.sum(), 2 * torch.ones_like(w)))
 
 
 BATCH = torch.ones(3)
@@ -196,6 +197,24 @@ CALLS = {
         "hypotheses",
         "a tuple",
         "functions of the evidence",
+    ),
+    "a hypothesis that says what is none": (
+        lambda: fn.check(WRONG, torch.ones(2), hypotheses=(lambda evidence: print,)),
+        "hypotheses",
+        "one that returned a builtin",
+        "pairs of strings",
+    ),
+    "a hypothesis that says one half": (
+        lambda: fn.check(WRONG, torch.ones(2), hypotheses=(lambda evidence: ["cause"],)),
+        "hypotheses",
+        "one that yielded 'cause'",
+        "pairs of strings",
+    ),
+    "a scale with an axis": (
+        lambda: fn.tree.add_scaled(torch.ones(2), torch.ones(2), torch.ones(2)),
+        "scale",
+        "shape (2,)",
+        "a number",
     ),
     "a function in a file": (lambda: fn.save("never", {"f": print}), "tree['f']", "a builtin", "tensors, numbers"),
     "a file that is a number": (lambda: fn.save(3, ()), "path", "3", "a str or a pathlib.Path"),

@@ -48,7 +48,7 @@ def draw_learning(losses: list[float], moments: Any, guesses: dict[str, float], 
     left.plot(steps, validation, color=COLORS[0], marker="o", label="validation")
     for dash, color, (name, loss) in zip(DASHES[1:], COLORS[1:], guesses.items(), strict=False):
         left.axhline(loss, color=color, linestyle=dash, linewidth=1.2)
-        place = {"xytext": (0, 2), "textcoords": "offset points", "ha": "right", "fontsize": "small"}
+        place = {"xytext": (-8, 2), "textcoords": "offset points", "ha": "right", "fontsize": "small"}
         left.annotate(name, (len(losses), loss), color=color, **place)
     left.set(xlabel="step", ylabel="loss of a character")
     left.legend(frameon=False, fontsize="small", loc="upper right", bbox_to_anchor=(1, 0.9))

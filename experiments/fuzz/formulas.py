@@ -148,7 +148,7 @@ def batch_norm(params: Any, x: Tensor, eps: float = 1e-5) -> Tensor:
 def attention(params: Any, x: Tensor, heads: int, causal: bool) -> Tensor:
     """By torch's scaled dot product."""
     q, k, v = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in affine(params["qkv"], x).chunk(3, -1))
-    y = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+    y = F.scaled_dot_product_attention(q, k, v, is_causal=bool(causal))
     return affine(params["out"], y.transpose(1, 2).flatten(2))
 
 

@@ -26,7 +26,7 @@ class TorchOperators(Options):
 
     samples: int = 1
     """Samples of each operator; 20 take ten minutes."""
-    every: int = 5
+    every: int = 8
     """Checks every n-th operator only."""
     only: tuple[str, ...] = ("all",)
     """Names of operators in torch's database, such as linalg.cholesky; or all."""

@@ -9,12 +9,14 @@ A name must hold `beside` the point as well, or it is one mistake among several 
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from inspect import unwrap
+from typing import Any
 
 import torch
 
 from ..causes import Cause, Own
+from ..errors import InputError, called, describe
 from ..report import worst_index
 from .evidence import Evidence, Hypothesis, Said, careful
 from .hypotheses.conditions import under_conditions
@@ -36,14 +38,14 @@ def diagnose(
     """
     unnamed: list[str] = []
     for hypothesis in hypotheses:
-        for cause, sentence in hypothesis(evidence):
+        for cause, sentence in _said(hypothesis, evidence):
             if cause and _holds(hypothesis, cause, sentence, beside()[:1]):
                 return _named(cause), sentence
             unnamed.append(f"no hypothesis fits everywhere; here, {sentence}" if cause else sentence)
     there = [e for e in beside() if not e.right]
     at_a_kink = evidence.formula is not None and known(evidence).recorded is None  # where r is no derivative of the formula
     for hypothesis in hypotheses if at_a_kink and len(there) > 1 else ():
-        for cause, sentence in hypothesis(there[0]):
+        for cause, sentence in _said(hypothesis, there[0]):
             if cause and _holds(hypothesis, cause, sentence, there[1:]):
                 return _named(cause), f"with other inputs and another cotangent {sentence}"
     if there and hypotheses is HYPOTHESES:
@@ -53,13 +55,25 @@ def diagnose(
     return Cause.NONE, unnamed[0] if unnamed else _none(evidence)
 
 
+def _said(hypothesis: Hypothesis, evidence: Evidence) -> Iterator[tuple[str, str]]:
+    """What it says, one pair after the other. Raises InputError where it says anything else."""
+    needs = "functions of the evidence that yield pairs of strings (cause, sentence)"
+    said: Any = called("hypothesis(evidence)", hypothesis, evidence)
+    if not isinstance(said, Iterable):
+        raise InputError("hypotheses", f"one that returned {describe(said)}", needs)
+    for pair in said:
+        if not isinstance(pair, tuple) or len(pair) != 2 or not all(isinstance(part, str) for part in pair):
+            raise InputError("hypotheses", f"one that yielded {describe(pair)}", needs)
+        yield pair
+
+
 def _holds(hypothesis: Hypothesis, cause: str, sentence: str, there: Sequence[Evidence]) -> bool:
     """Whether a hypothesis says the same at other points, unless the gradient is right there or it cannot be asked."""
     if unwrap(hypothesis) in map(unwrap, HERE):
         return True
     if cause in LINES and there and all(e.right for e in there):
         return False  # the place is not what makes it wrong
-    return all(e.right or any(_same(cause, sentence, *other) for other in hypothesis(e)) for e in there)
+    return all(e.right or any(_same(cause, sentence, *other) for other in _said(hypothesis, e)) for e in there)
 
 
 def _same(cause: str, sentence: str, other: str, told: str) -> bool:

@@ -174,9 +174,10 @@ def _differences(place: str, step: float | None) -> Slopes:
 
 def _derivatives(f: OnLeaves, at: Place, directions: list[Tensor]) -> tuple[Tensor, Tensor]:
     """Forward mode, which has the value on its way."""
+    own = tuple(w.contiguous() for w in at.own)  # a dual number takes no leaf of which two entries share their memory
 
     def both(*u: Tensor) -> tuple[Tensor, Tensor]:
-        value, slope, *_ = torch.func.jvp(lambda *w: f([*w]), tuple(at.own), u)
+        value, slope, *_ = torch.func.jvp(lambda *w: f([*w]), own, u)
         return value, slope
 
     try:

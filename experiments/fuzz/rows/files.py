@@ -112,7 +112,7 @@ def _spirals_truth(count: Any, turns: Any, noise: Any, generator: Generator) -> 
     points = torch.stack([radius * angle.cos(), radius * angle.sin()], 1)
     if abs(turns) > 1e3:
         return ANY  # the angle has no digits left
-    points = points + noise * torch.randn(count, 2, generator=generator, dtype=torch.float64)
+    points = points + float(noise) * torch.randn(count, 2, generator=generator, dtype=torch.float64)
     return _split_truth(points, arm, generator, 0.2, torch.float64)
 
 
