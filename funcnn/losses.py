@@ -21,6 +21,7 @@ from torch import Tensor
 from . import kernels
 from .errors import InputError, check_number, check_same_shape, describe, is_dense
 from .layers.guarded import are_numbers
+from .refusals import refused_by_torch
 from .types import Loss, Residuals
 
 Terms: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Residuals]]
@@ -62,7 +63,10 @@ class Mean(NamedTuple):
             self.fit(outputs, targets)
         if self.accept is not None and not kernels.under_transform():
             self.accept(outputs, targets)
-        return rule(outputs, targets)
+        try:
+            return rule(outputs, targets)
+        except RuntimeError as error:
+            raise refused_by_torch(f"operands of {self!r}", error) or error from None
 
     def __repr__(self) -> str:
         """What made it."""

@@ -149,7 +149,7 @@ def evaluated(forward: LossRule, outputs: Tensor, targets: Tensor) -> tuple[Tens
     """What the forward rule of a loss returns. Raises InputError where that is no scalar with its residuals."""
     try:
         result: tuple[Tensor, Residuals] = forward(outputs, targets)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise of_call("loss.forward(outputs, targets)", error, 2) from None
     check_pair("loss.forward(outputs, targets)", result, "(value, residuals)")
     if not (isinstance(result[0], Tensor) and result[0].is_complex()):
@@ -161,7 +161,7 @@ def sent(backward: Callable[[Residuals], Tensor], residuals: Residuals) -> Tenso
     """What the pullback of a loss returns. Raises InputError where it does not take the residuals."""
     try:
         return backward(residuals)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise of_call("loss.backward(residuals)", error, 1) from None
 
 

@@ -63,7 +63,8 @@ def per_sample(step_fn: StepFn | Callable[[Params, Batch], Any]) -> Callable[[Pa
 def per_sample_norms(step_fn: StepFn | Callable[[Params, Batch], Any]) -> Callable[[Params, Batch], Tensor]:
     """The function (params, batch) -> |g_n| of shape (N,), the Euclidean norm of each sample's whole gradient.
 
-    Of half precision they are in float32, where that overflows in float64: squares leave the range of small dtypes.
+    Of half precision they are in float32, where that overflows in float64: squares leave the range of small dtypes. Those of
+    numbers above 1e154 leave that of float64, too: the norm is inf then, or NaN where the other factor is 0.
 
     Raises (when called):
         InputError: as `per_sample`.

@@ -10,6 +10,13 @@ import funcnn as fn
 pytestmark = pytest.mark.usefixtures("as_users_run_it")
 
 ENTROPY, SUM = fn.softmax_cross_entropy(), fn.Objective(lambda w, x: w.sum())
+
+
+def inferred(number):
+    with torch.inference_mode():
+        return torch.full((1, 1), number)
+
+
 WRONG = fn.StepFn(SUM.value, lambda w, x: (w.sum(), 2 * torch.ones_like(w)))
 
 
@@ -215,6 +222,27 @@ CALLS = {
         "scale",
         "shape (2,)",
         "a number",
+    ),
+    "more blocks than memory": (lambda: fn.transformer(7, 4, 4, 2, 2**40), "depth", "blocks of", "memory that are free"),
+    "a tensor without axes for a loop": (
+        lambda: fn.progress(torch.ones(())),
+        "progress(iterable)",
+        "shape ()",
+        "an iterable",
+    ),
+    "a loss whose rule is a type": (
+        lambda: fn.explicit(fn.supervised(fn.dense(2, 1), fn.Loss(lambda y, t: (y.sum(), y), float)))(
+            fn.dense(2, 1).init(seeded()), (torch.ones(3, 2), torch.ones(3, 1))
+        ),
+        "loss.backward(residuals)",
+        "",
+        "a function of 1 argument",
+    ),
+    "inference tensors beside a tape": (
+        lambda: fn.binary_cross_entropy().forward(torch.ones(1, 1, requires_grad=True) / 2, inferred(0.5)),
+        "operands of binary_cross_entropy()",
+        "tensors of inference mode",
+        "clones of these",
     ),
     "a function in a file": (lambda: fn.save("never", {"f": print}), "tree['f']", "a builtin", "tensors, numbers"),
     "a file that is a number": (lambda: fn.save(3, ()), "path", "3", "a str or a pathlib.Path"),

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .. import tree
-from ..errors import InputError
+from ..errors import InputError, called
 from ..providers.doors import Gradient, behind_door
 from ..providers.drawn import Drawn
 from ..types import Batch, Params, StepFn
@@ -64,7 +64,8 @@ class Estimator(NamedTuple):
 
 def estimator(claimed: StepFn, reference: StepFn, params: Params, batch: Batch) -> Estimator:
     """A step function and what it is held against. Raises InputError where the reference gives no finite gradient."""
-    value, leaves = gradient_leaves("reference", reference.value_and_grad(params, batch), params)
+    found = called("reference(params, batch)", reference.value_and_grad, params, batch)
+    value, leaves = gradient_leaves("reference", found, params)
     g = _flat(leaves)
     center = value.detach().double().to(CPU)
     if not (center.isfinite() and g.isfinite().all()):

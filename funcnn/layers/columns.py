@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from ..refusals import refused_by_torch
 from ..types import ForwardRule, Params, Residuals, Tree, name
 
 
@@ -39,7 +40,10 @@ class Column(NamedTuple):
     def copies(self, y: Tensor) -> Tensor:
         """The versions written out, (P, *y.shape), feature by feature in memory, for torch is slow on short rows."""
         base = y.movedim(self.axis, 0).unsqueeze(1)  # (H, 1, *rows)
-        base = base.expand(-1, len(self.feature), *base.shape[2:]) if self.scale is None else self.scale * base
+        try:
+            base = base.expand(-1, len(self.feature), *base.shape[2:]) if self.scale is None else self.scale * base
+        except RuntimeError as error:
+            raise refused_by_torch("y", error) or error from None
         features = torch.arange(len(base), device=y.device)[:, None]
         here = (features == self.feature).reshape(len(base), len(self.feature), *[1] * (y.ndim - 1))
         return torch.where(here, base + self.change, base).movedim(0, self.axis + (self.axis > 0))

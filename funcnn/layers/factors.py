@@ -31,6 +31,7 @@ from torch import Tensor
 
 from .. import kernels, tree
 from ..errors import InputError, describe
+from ..refusals import refused_by_torch
 from ..types import Params, Residuals, Rule, Tree, name
 
 
@@ -145,7 +146,10 @@ class ByParts(NamedTuple):
         """Both of them, dparams summed."""
         if self.whole is not None:
             return self.whole(residuals, dy, True)
-        return totals(self.summands(residuals, dy)), self.inputs(residuals, dy)
+        try:
+            return totals(self.summands(residuals, dy)), self.inputs(residuals, dy)
+        except RuntimeError as error:
+            raise refused_by_torch(f"operands of {self!r}", error) or error from None
 
     def __repr__(self) -> str:
         """What the layer prints as."""

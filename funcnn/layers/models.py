@@ -9,6 +9,7 @@ from torch import Generator, Tensor
 
 from .. import tree
 from ..errors import InputError, check_count, describe
+from ..memory import check_memory
 from ..types import Layer, Params
 from .activations import gelu, sigmoid, tanh
 from .attention import attention
@@ -19,6 +20,8 @@ from .dense import dense
 from .embedding import embedding, positions
 from .normalisation import layer_norm
 from .pooling import avg_pool2d, flatten
+
+BLOCK = 100_000  # bytes of the functions of a transformer's block, as measured
 
 
 def perceptron(in_features: int) -> Layer:
@@ -96,9 +99,10 @@ def transformer(vocabulary: int, length: int, features: int, heads: int, depth: 
     that of the embedding.
 
     Raises:
-        InputError: a size is no positive integer, or heads do not divide the features.
+        InputError: a size is no positive integer, heads do not divide the features, or no memory holds so many blocks.
     """
     depth = check_count("depth", depth)
+    check_memory("depth", f"{depth} blocks", BLOCK * depth)
     end = 0.02 / math.sqrt(2 * depth)
 
     def block() -> tuple[Layer, Layer]:

@@ -93,7 +93,7 @@ def _mnist_truth(contents: Any, dtype: Any) -> Any:
 
 
 def _split_truth(x: Any, t: Any, generator: Generator, fraction: Any, dtype: Any) -> Any:
-    x, t = plain(x), plain(t)
+    x, t = plain(x).double(), plain(t)
     if not x.isfinite().all() or x.shape[0] != t.shape[0]:
         raise TypeError("no data")
     order = torch.randperm(len(x), generator=generator)

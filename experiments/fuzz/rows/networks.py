@@ -84,7 +84,7 @@ def _differentiated(layer: Any, params: Any, x: Tensor) -> Any:
 
 
 def _differentiated_truth(layer: Any, params: Any, x: Tensor) -> Any:
-    y, dparams, dx = pulled(series(affine), (params,), x, torch.ones(len(x), 3, dtype=x.dtype))
+    y, dparams, dx = pulled(series(affine), (params,), x, torch.ones(*x.shape[:-1], 3, dtype=x.dtype))
     return y, [dparams[0]["b"], dparams[0]["w"], dx]
 
 

@@ -321,7 +321,7 @@ ROWS = {
     "Loss": Call(
         lambda g: (lambda y, t: (((y - t) ** 2).mean(), y - t), lambda e: 2 / e.numel() * e, *task(g)),
         lambda ahead, back, *rest: _both(fn.explicit(fn.supervised(fn.dense(4, 3), fn.Loss(ahead, back))), *rest),
-        lambda ahead, back, *rest: _with_value(differentiated(_squares, *rest)),
+        lambda ahead, back, *rest: ANY if isinstance(back, type) else _with_value(differentiated(_squares, *rest)),
     ),
     "Objective": Call(
         lambda g: (smooth, by_hand, *task(g)),
@@ -387,7 +387,7 @@ ROWS = {
         lambda *a: [differentiated(*a)[0]] * len(fn.PROVIDERS),
     ),
     "per_sample": of_network(fn.explicit, lambda step_fn, *a: fn.per_sample(step_fn)(*a)[1], lambda f, *a: stacked(f, *a)),
-    "per_sample_norms": of_network(fn.explicit, lambda step_fn, *a: fn.per_sample_norms(step_fn)(*a), norms),
+    "per_sample_norms": of_network(fn.explicit, lambda step_fn, *a: fn.per_sample_norms(step_fn)(*a), norms, spreads=True),
     "per_sample_norms, of one's own": Call(
         lambda g: (smooth, *task(g)),
         lambda f, *a: fn.per_sample_norms(fn.func_grad(fn.Objective(f)))(*a),

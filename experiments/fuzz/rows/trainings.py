@@ -220,10 +220,12 @@ def _masked(lr: float, mask: Any, params: Any, batch: Any) -> list[Any]:
     chosen = mask if isinstance(mask, dict) else {"w": mask, "b": mask}
     if set(chosen) != {"w", "b"} or not all(isinstance(one, (bool, np.bool_)) for one in chosen.values()):
         raise TypeError("no mask")
+    if callable(lr):
+        raise Untold  # a schedule
     trained = [chosen["b"], chosen["w"]]
 
     def of_some(leaves: list[Tensor]) -> torch.optim.Optimizer:
-        return SGD([*(leaf for leaf, on in zip(leaves, trained, strict=True) if on), torch.zeros(1)], lr)
+        return SGD([*(leaf for leaf, on in zip(leaves, trained, strict=True) if on), torch.zeros(1)], float(lr))
 
     return by_torch(of_some, params, batch)
 
@@ -270,12 +272,14 @@ def _scanned_truth(params: Any, batches: Any) -> Any:
 
 
 def scheduled(make: Callable[..., Any], given: tuple[Any, ...], formula: Callable[..., float]) -> Call:
-    """A schedule, looked at for some steps."""
-    return Call(
-        lambda g: given,
-        lambda *a: [float(make(*a)(k)) for k in range(6)],
-        lambda *a: [float(formula(k, *a)) for k in range(6)],
-    )
+    """A schedule of numbers, looked at for some steps."""
+
+    def truth(*arguments: Any) -> list[float]:
+        if any(map(callable, arguments)):
+            raise Untold
+        return [float(formula(k, *arguments)) for k in range(6)]
+
+    return Call(lambda g: given, lambda *a: [float(make(*a)(k)) for k in range(6)], truth)
 
 
 def _waved(k: int, lr: float, steps: int, least: float) -> float:
