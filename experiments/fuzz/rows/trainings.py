@@ -45,22 +45,20 @@ def optimizer(make: Callable[..., Any], given: tuple[Any, ...], other: Callable[
     """An optimizer that torch has; the arguments are (*given, params, batch). Momentum gathers what rounding there is."""
 
     def truth(*a: Any) -> Any:
-        if any(map(callable, a)):
-            raise Untold  # which may be a function of the step
         return by_torch(lambda leaves: other(leaves, *numbers(a[:-2])), *a[-2:])
 
     return Call(lambda g: (*given, *task(g)), lambda *a: trained(make(*a[:-2]), *a[-2:]), truth, **more)
 
 
 def numbers(given: Any) -> Any:
-    """As floats, which torch takes of any size."""
+    """As floats, which torch takes of any size; a schedule is whatever its function makes of a step."""
+    if callable(given):
+        raise Untold
     return tuple(map(numbers, given)) if isinstance(given, (tuple, list)) else float(given)
 
 
 def _nesterov(lr: float, beta: float, params: Any, batch: Any) -> list[Any]:
-    if callable(lr) or callable(beta):
-        raise Untold
-    w, lr = plain(params), float(lr)
+    w, lr, beta = plain(params), numbers(lr), numbers(beta)
     v, found = [torch.zeros_like(leaf) for leaf in leaves(w)], []
     for _ in range(STEPS):
         ahead = of_leaves(w, [leaf + beta * one for leaf, one in zip(leaves(w), v, strict=True)])
@@ -72,9 +70,9 @@ def _nesterov(lr: float, beta: float, params: Any, batch: Any) -> list[Any]:
 
 
 def _mezo(generator: Generator, lr: float, c: float, params: Any, batch: Any) -> list[Any]:
-    if callable(lr) or callable(c) or c is None:
+    if c is None:
         raise Untold
-    w, lr, c, found = plain(params), float(lr), float(c), []
+    w, lr, c, found = plain(params), numbers(lr), numbers(c), []
     for _ in range(STEPS):
         draw = Generator().manual_seed(int(torch.randint(2**32, (), generator=generator)))
         u = [torch.randn(leaf.shape, generator=draw, dtype=leaf.dtype) for leaf in leaves(w)]
@@ -207,11 +205,9 @@ def _averages(optimizer: Any, params: Any, batch: Any) -> list[Any]:
 
 
 def _averages_truth(lr: Any, beta: Any, params: Any, batch: Any) -> list[Any]:
-    if callable(lr) or callable(beta):
-        raise Untold
     found: list[list[Tensor]] = []
-    for k, (_, w) in enumerate(by_torch(lambda leaves: SGD(leaves, float(lr)), params, batch)):
-        share = 1 / (k + 1) if beta is None or k == 0 else 1 - beta
+    for k, (_, w) in enumerate(by_torch(lambda leaves: SGD(leaves, numbers(lr)), params, batch)):
+        share = 1 / (k + 1) if beta is None or k == 0 else 1 - numbers(beta)
         found.append([a + share * (b - a) for a, b in zip(found[-1] if k else leaves(w), leaves(w), strict=True)])
     return [of_leaves(plain(params), list(average)) for average in found]
 
@@ -220,12 +216,10 @@ def _masked(lr: float, mask: Any, params: Any, batch: Any) -> list[Any]:
     chosen = mask if isinstance(mask, dict) else {"w": mask, "b": mask}
     if set(chosen) != {"w", "b"} or not all(isinstance(one, (bool, np.bool_)) for one in chosen.values()):
         raise TypeError("no mask")
-    if callable(lr):
-        raise Untold  # a schedule
     trained = [chosen["b"], chosen["w"]]
 
     def of_some(leaves: list[Tensor]) -> torch.optim.Optimizer:
-        return SGD([*(leaf for leaf, on in zip(leaves, trained, strict=True) if on), torch.zeros(1)], float(lr))
+        return SGD([*(leaf for leaf, on in zip(leaves, trained, strict=True) if on), torch.zeros(1)], numbers(lr))
 
     return by_torch(of_some, params, batch)
 
@@ -243,13 +237,13 @@ def clipped(make: Callable[..., Any]) -> Call:
 
 def _clipped(most: float, lr: float, params: Any, batch: Any) -> list[Any]:
     def bounded(leaves: list[Tensor]) -> torch.optim.Optimizer:
-        optimizer = torch.optim.SGD(leaves, float(lr))
+        optimizer = torch.optim.SGD(leaves, numbers(lr))
 
         def clip(*_: Any) -> None:
             grads: list[Any] = [leaf.grad for leaf in leaves]
             length = math.sqrt(sum(float(g.double().square().sum()) for g in grads))
             for g in grads:
-                g.mul_(min(1.0, most / (length + 1e-6)))
+                g.mul_(min(1.0, numbers(most) / (length + 1e-6)))
 
         optimizer.register_step_pre_hook(clip)
         return optimizer
