@@ -30,7 +30,8 @@ with adam. Where that is too much, the parameters themselves are divided. Tried 
 DTensors of FSDP2 (`fully_shard`), with a batch that is one too, go through explicit, func_grad and autograd, through
 per_sample, its norms and clipped means, and through train with momentum, nesterov, adam, adamw, clip_by_norm and
 line_search as they are, and end where one process ends. What makes tensors of its own beside the parameters (differences,
-complex steps, stochastic providers, bfgs, mezo, check) is refused by name; compiled steps fail inside of torch's compiler.
+complex steps, stochastic providers, bfgs, mezo, check) is refused by name, and so are compiled steps, at which torch's
+compiler fails.
 """
 
 from .bucket import data_parallel as data_parallel

@@ -22,7 +22,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from .. import tree
 from ..batches import tensors
-from ..errors import TENSORS, Flattening, InputError, check_batch, check_params, describe, is_dense
+from ..errors import TENSORS, Flattening, InputError, check_batch, check_params, check_undivided, describe, is_dense
 from ..providers.doors import lifted, origin
 from ..providers.drawn import drawn, given
 from ..types import At, Batch, Optimizer, Params, State, Step, Tree, loadable
@@ -138,6 +138,9 @@ def _run(
     params, state, batch, _ = arguments
     check_params(params)
     check_batch(batch)
+    for place, operand in (("params", params), ("batch", batch)):
+        for leaf in tree.leaves(operand):
+            check_undivided(place, leaf)
     if any(known.step_fn is step_fn and known.signature[:2] == signature[:2] for known in compilations):
         needs = "leave out of a batch what its objective does not ask for"
         warnings.warn(

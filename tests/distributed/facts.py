@@ -71,6 +71,7 @@ REFUSING = {
     "forward_gradient": fn.forward_gradient(OBJECTIVE, seeded()),
     "bfgs": lambda params, batch: [*fn.train(fn.explicit(OBJECTIVE), fn.bfgs(), params, [batch] * 2)],
     "mezo": lambda params, batch: [*fn.train(fn.explicit(OBJECTIVE), fn.mezo(seeded(), 0.1), params, [batch])],
+    "compiled": lambda params, batch: [*fn.train(fn.explicit(OBJECTIVE), fn.compiled(fn.sgd(0.1)), params, [batch])],
     "check": lambda params, batch: fn.check(fn.explicit(OBJECTIVE), params, batch),
 }
 
