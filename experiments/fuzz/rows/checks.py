@@ -10,8 +10,8 @@ from experiments.fuzz.agreement import ANY
 from experiments.fuzz.case import Call
 from experiments.fuzz.formulas import affine, leaves, plain
 from experiments.fuzz.rows.networks import normal, weights
-from experiments.fuzz.rows.objectives import by_hand, differentiated, smooth, task
 from experiments.fuzz.rows.records import everything
+from experiments.fuzz.rows.tasks import by_hand, differentiated, smooth, task
 
 LARGE = 1e3  # beyond this a rule may be right, and differences of its value nothing
 

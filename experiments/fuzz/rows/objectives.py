@@ -1,10 +1,9 @@
-"""Losses, objectives, providers of gradients and gradients per sample, beside classic autograd."""
+"""Objectives, providers of gradients and gradients per sample, beside classic autograd."""
 
 from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor
 
 import funcnn as fn
@@ -13,10 +12,7 @@ from experiments.fuzz.case import Call
 from experiments.fuzz.formulas import (
     affine,
     counts,
-    differentiable,
-    gradients,
     leaves,
-    of_leaves,
     plain,
     plain_batch,
     rows_of,
@@ -24,141 +20,10 @@ from experiments.fuzz.formulas import (
     torchs,
 )
 from experiments.fuzz.rows.networks import normal, weights
+from experiments.fuzz.rows.tasks import by_hand, clipped_mean, differentiated, norms, of_words, smooth, stacked, task, words
 
 NETWORK = fn.serial(fn.dense(4, 3), fn.tanh())
 FORMULA = series(affine, torchs(torch.tanh))
-
-
-def loss(
-    make: Callable[..., fn.Loss], given: tuple[Any, ...], formula: Callable[..., Tensor], draw: Any, like: bool = True
-) -> Call:
-    """The arguments are (*given, outputs, targets); targets are like the outputs, or labels."""
-
-    def run(*arguments: Any) -> Any:
-        *own, outputs, targets = arguments
-        made = make(*own)
-        value, residuals = made.forward(outputs, targets)
-        return value, made.backward(residuals)
-
-    def truth(*arguments: Any) -> Any:
-        *own, outputs, targets = arguments
-        outputs, targets = plain(outputs), plain(targets)
-        if targets.shape != (outputs.shape if like else outputs.shape[:-1]) or not outputs.numel():
-            raise TypeError("targets of another shape")
-        if targets.dtype != (outputs.dtype if like else torch.int64):
-            raise TypeError("targets of another dtype")
-        with torch.enable_grad():
-            differentiable(outputs)
-            value, sent = formula(outputs, targets, *own)
-        return value.detach(), sent(gradients(value, outputs))
-
-    return Call(lambda g: (*given, *draw(g)), run, truth)
-
-
-def of(formula: Callable[..., Tensor]) -> Callable[..., Any]:
-    """A loss whose gradient is that of its value."""
-    return lambda y, t, *own: (formula(y, t, *own), lambda gradient: gradient)
-
-
-def clipped(y: Tensor, t: Tensor, clip: float | None) -> Any:
-    """The cross entropy and its gradient, which is clamped."""
-    value = F.cross_entropy(y.reshape(-1, y.shape[-1]), t.flatten())
-    return value, lambda gradient: gradient if clip is None else gradient.clamp(-float(clip), float(clip))
-
-
-def probabilities(y: Tensor, t: Tensor) -> Tensor:
-    """The entropy with logarithms that are bounded below."""
-    if not bool(((y >= 0) & (y <= 1) & (t >= 0) & (t <= 1)).all()):
-        raise TypeError("no probabilities")
-    tiny = torch.finfo(y.dtype).tiny
-    return -(t * y.clamp(min=tiny).log() + (1 - t) * (1 - y).clamp(min=tiny).log()).mean()
-
-
-def reals(g: Generator) -> tuple[Tensor, Tensor]:
-    """Outputs and targets."""
-    return normal(g, 5, 3), normal(g, 5, 3)
-
-
-def shares(g: Generator) -> tuple[Tensor, Tensor]:
-    """The same between 0 and 1."""
-    y, t = torch.rand(2, 5, 3, generator=g, dtype=torch.float64)
-    return y.clone(), t.clone()
-
-
-def scores(g: Generator) -> tuple[Tensor, Tensor]:
-    """Logits and labels."""
-    return normal(g, 5, 3), torch.randint(3, (5,), generator=g)
-
-
-def smooth(params: Any, batch: Any) -> Tensor:
-    """An objective of the user's own."""
-    x, t = batch
-    return (((x @ params["w"] + params["b"]).tanh() - t) ** 2).mean()
-
-
-def of_words(params: Any, batch: Any) -> Tensor:
-    """One of a batch with names and a number."""
-    lengths = torch.tensor([float(len(name)) for name in batch["name"]], dtype=torch.float64)
-    errors = (batch["x"] @ params["w"] + params["b"] - batch["t"]) ** 2
-    return (lengths[:, None] * errors).mean() * batch["rate"]
-
-
-def words(g: Generator) -> tuple[Any, Any]:
-    """(params, batch)."""
-    return weights(g), {"x": normal(g, 5, 4), "t": normal(g, 5, 3), "name": ["a", "bb", "c", "dd", "eee"], "rate": 0.5}
-
-
-def by_hand(params: Any, batch: Any) -> Any:
-    """Its gradient."""
-    x, t = batch
-    y = (x @ params["w"] + params["b"]).tanh()
-    slope = 2 / y.numel() * (y - t) * (1 - y * y)
-    return ((y - t) ** 2).mean(), {"w": x.T @ slope, "b": slope.sum(0)}
-
-
-def task(g: Generator) -> tuple[Any, Any]:
-    """(params, batch)."""
-    return weights(g), (normal(g, 5, 4), normal(g, 5, 3))
-
-
-def differentiated(f: Any, params: Any, batch: Any) -> Any:
-    """(value, gradients) of an objective by classic autograd; every sample of a batch is there."""
-    params, batch = plain(params), plain_batch(batch)
-    own = set(counts(batch))
-    if len(own) > 1 or 0 in own or not all(leaf.is_floating_point() for leaf in leaves(params)):
-        raise TypeError("no batch")
-    with torch.enable_grad():
-        differentiable(params)
-        value = f(params, batch)
-    if value.shape != ():
-        raise TypeError("no scalar")
-    return value.detach(), gradients(value, params)
-
-
-def each(f: Any, params: Any, batch: Any) -> list[Any]:
-    """The gradient of every sample by itself."""
-    batch = plain_batch(batch)
-    return [differentiated(f, params, rows_of(batch, [n]))[1] for n in range(counts(batch)[0])]
-
-
-def stacked(f: Any, params: Any, batch: Any) -> Any:
-    """Those of all, side by side."""
-    rows = [leaves(one) for one in each(f, params, batch)]
-    return of_leaves(plain(params), [torch.stack(parts) for parts in zip(*rows, strict=True)])
-
-
-def norms(f: Any, params: Any, batch: Any) -> Tensor:
-    """Their norms."""
-    return torch.stack([torch.cat([leaf.flatten() for leaf in leaves(one)]).norm() for one in each(f, params, batch)])
-
-
-def clipped_mean(f: Any, params: Any, batch: Any, most: float) -> Any:
-    """The mean of what is left of them."""
-    factors = (most / norms(f, params, batch)).clamp(max=1)
-    value, _ = differentiated(f, params, batch)
-    every = stacked(f, params, batch)
-    means = [(factors.to(leaf.dtype).reshape(-1, *[1] * (leaf.ndim - 1)) * leaf).mean(0) for leaf in leaves(every)]
-    return value, of_leaves(every, means)
 
 
 def supervised(params: Any, batch: Any) -> Tensor:
@@ -310,14 +175,6 @@ def sampled(g: Generator) -> tuple[Any, ...]:
 
 
 ROWS = {
-    "half_squared_error": loss(
-        fn.half_squared_error, (), of(lambda y, t: 0.5 * ((y - t) ** 2).reshape(len(y), -1).sum(1).mean()), reals
-    ),
-    "mean_squared_error": loss(
-        fn.mean_squared_error, (2.0,), of(lambda y, t, scale: float(scale) * ((y - t) ** 2).mean()), reals
-    ),
-    "binary_cross_entropy": loss(fn.binary_cross_entropy, (), of(probabilities), shares),
-    "softmax_cross_entropy": loss(fn.softmax_cross_entropy, (0.05,), clipped, scores, like=False),
     "Loss": Call(
         lambda g: (lambda y, t: (((y - t) ** 2).mean(), y - t), lambda e: 2 / e.numel() * e, *task(g)),
         lambda ahead, back, *rest: _both(fn.explicit(fn.supervised(fn.dense(4, 3), fn.Loss(ahead, back))), *rest),

@@ -13,8 +13,8 @@ from experiments.fuzz.agreement import ANY
 from experiments.fuzz.case import TAPED, Call
 from experiments.fuzz.formulas import plain
 from experiments.fuzz.rows.networks import normal
-from experiments.fuzz.rows.objectives import differentiated, of_network
-from experiments.fuzz.rows.trainings import task
+from experiments.fuzz.rows.objectives import of_network
+from experiments.fuzz.rows.tasks import differentiated, task
 
 
 @contextlib.contextmanager
