@@ -110,9 +110,8 @@ def progress(iterable: Iterable[T], total: int | None = None) -> Progress[T]:
     Raises:
         InputError: it is no iterable, or total is no positive integer.
     """
-    if (
-        not isinstance(iterable, Iterable) or getattr(iterable, "shape", None) == ()
-    ):  # a tensor without axes calls itself one
+    one = getattr(iterable, "shape", None) == ()  # a tensor without axes, which calls itself an iterable
+    if one or not isinstance(iterable, Iterable):
         raise InputError("progress(iterable)", describe(iterable), "an iterable, such as range(30) or train(...)")
     count = length_hint(iterable) or None if total is None else check_count("total", total)
     return Progress(iterable, count)

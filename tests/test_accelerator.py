@@ -136,12 +136,13 @@ def test_steps_without_a_gradient_are_those_of_its_estimate():
 
 @pytest.mark.parametrize("make", [fn.spsa, fn.forward_gradient, fn.evolution])
 def test_estimators_are_called_right_and_twice_one_wrong(make):
+    right = make(OBJECTIVE, seeded(), samples=4)
+
     def twice(params, batch):
         value, grads = right(params, batch)
         return value, fn.tree.map(lambda g: 2 * g, grads)
 
     reference, operands = fn.explicit(OBJECTIVE), (there(PARAMS), there(BATCHES[0]))
-    right = make(OBJECTIVE, seeded(), samples=4)
     report = fn.check_estimator(right, reference, *operands, draws=256)
     assert report, str(report)
     report = fn.check_estimator(twice, reference, *operands, draws=4096)

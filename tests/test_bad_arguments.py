@@ -10,14 +10,9 @@ import funcnn as fn
 pytestmark = pytest.mark.usefixtures("as_users_run_it")
 
 ENTROPY, SUM = fn.softmax_cross_entropy(), fn.Objective(lambda w, x: w.sum())
-
-
-def inferred(number):
-    with torch.inference_mode():
-        return torch.full((1, 1), number)
-
-
 WRONG = fn.StepFn(SUM.value, lambda w, x: (w.sum(), 2 * torch.ones_like(w)))
+with torch.inference_mode():
+    INFERRED = torch.full((1, 1), 0.5, dtype=torch.float64)
 
 
 BATCH = torch.ones(3)
@@ -235,11 +230,11 @@ CALLS = {
             fn.dense(2, 1).init(seeded()), (torch.ones(3, 2), torch.ones(3, 1))
         ),
         "loss.backward(residuals)",
-        "",
+        "only one element tensors",
         "a function of 1 argument",
     ),
     "inference tensors beside a tape": (
-        lambda: fn.binary_cross_entropy().forward(torch.ones(1, 1, requires_grad=True) / 2, inferred(0.5)),
+        lambda: fn.binary_cross_entropy().forward(torch.ones(1, 1, requires_grad=True) / 2, INFERRED),
         "operands of binary_cross_entropy()",
         "tensors of inference mode",
         "clones of these",

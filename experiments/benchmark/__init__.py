@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from experiments.benchmark import growth
 from experiments.benchmark.measure import Row
@@ -14,16 +14,15 @@ from experiments.benchmark.presentation import COLUMNS, cells, draw, earlier, mo
 from experiments.core.options import BadOption, Options
 from experiments.core.result import Result, Table
 
-SECTIONS = ("step", "large", "networks", "differences", "samples", "overheads", "files", "growth")
+Section = Literal["step", "large", "networks", "differences", "samples", "overheads", "files", "growth"]
+SECTIONS = get_args(Section)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark(Options):
     """Measures funcnn against classic PyTorch, torch.func, JAX, Opacus, BackPACK and more, in float32 whatever --dtype."""
 
-    sections: tuple[Literal["step", "large", "networks", "differences", "samples", "overheads", "files", "growth"], ...] = (
-        "step",
-    )
+    sections: tuple[Section, ...] = ("step",)
     """What to measure; `large` are steps of a large network and of one of many layers."""
     threads: tuple[int, ...] = (1,)
     """Numbers of threads; each is measured in a process of its own."""

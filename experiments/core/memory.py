@@ -14,6 +14,7 @@ UNITS = {unit: 2 ** (10 * power) for power, unit in enumerate(("bytes", "KiB", "
 
 def peak(function: Callable[[], Any]) -> int:
     """Bytes of the CPU's memory that two calls hold at most beyond what was held before."""
+    # Events are kept, or torch 2.11 warns on a GPU's machine that they are not.
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiler:
         for _ in range(2):
             function()

@@ -21,7 +21,7 @@ from .embedding import embedding, positions
 from .normalisation import layer_norm
 from .pooling import avg_pool2d, flatten
 
-BLOCK = 100_000  # bytes of the functions of a transformer's block, as measured
+BLOCK = 100_000  # bytes that the functions of a transformer's block take, about
 
 
 def perceptron(in_features: int) -> Layer:

@@ -1,15 +1,15 @@
 """What ranks do whose tensors are on an accelerator, which they may share: see together."""
 
 import torch
-from distributed.shares import SMALL, WIDE, network
+from distributed.shares import SMALL, WIDE, network, shared
 from helpers import seeded
 
 import funcnn as fn
 
 # name: (the sizes of the network, what is made of its objective, the same on several ranks)
 CASES = {
-    "shares": (SMALL, fn.explicit, lambda f: fn.distributed.data_parallel(f, share=fn.distributed.rows)),
-    "factors": (WIDE, fn.explicit, lambda f: fn.distributed.data_parallel(f, share=fn.distributed.rows)),
+    "shares": (SMALL, fn.explicit, shared),
+    "factors": (WIDE, fn.explicit, shared),
     "differences": (SMALL, fn.PROVIDERS["central_difference"], fn.distributed.sharded),
     "complex steps": (SMALL, fn.PROVIDERS["complex_step"], fn.distributed.sharded),
     "draws": (SMALL, lambda objective: fn.forward_gradient(objective, seeded(4), samples=5), fn.distributed.seeded),

@@ -31,7 +31,7 @@ def _verdict(right: bool) -> Any:
     def truth(rule: Any, params: Any, batch: Any, *_: Any) -> Any:
         _, grads = differentiated(smooth, params, batch)
         if not all(isinstance(leaf, Tensor) for leaf in batch):
-            return ANY
+            return ANY  # a number for the targets, which arithmetic takes
         shapes = [leaf.shape for leaf in leaves(plain(params))] == [(3,), (4, 3)] and leaves(plain(batch))[1].ndim == 2
         seen = shapes and _tame(params, batch) and all(bool((leaf.abs() > 1e-6).any()) for leaf in leaves(grads))
         return right if seen else ANY

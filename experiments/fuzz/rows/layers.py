@@ -101,7 +101,7 @@ ROWS = {
     "gelu": row(fn.gelu, ("tanh",), lambda params, x, how: torchs(lambda x: F.gelu(x, approximate=how))(params, x), 3, 4),
     "gelu, exact": row(fn.gelu, (), torchs(F.gelu), 3, 4),
     "leaky_relu": row(
-        fn.leaky_relu, (0.1,), lambda params, x, slope: torchs(lambda x: F.leaky_relu(x, slope))(params, x), 3, 4
+        fn.leaky_relu, (0.1,), lambda params, x, slope: torchs(lambda x: F.leaky_relu(x, float(slope)))(params, x), 3, 4
     ),
     "dense": row(fn.dense, (4, 3), sized(affine), 5, 4),
     "dense, on tokens": row(fn.dense, (4, 3), sized(affine), 2, 3, 4),

@@ -87,6 +87,11 @@ def of_network(
     return Call(draw, lambda *a: run(make(objective), *a), lambda *a: truth(supervised, *a[-2:], *a[:-2]), power, **more)
 
 
+def _lengths(f: Any, params: Any, batch: Any) -> Any:
+    beyond = any(bool((leaf.abs() > 1e154).any()) for leaf in leaves(plain(batch)))  # whose squares leave the range
+    return ANY if beyond else norms(f, params, batch)
+
+
 def _accuracy(layer: fn.Layer, params: Any, batch: Any) -> Tensor:
     x, t = plain(batch)
     y = affine(plain(params), x)
@@ -121,10 +126,11 @@ def drawn(make: Callable[..., fn.StepFn], given: Any) -> Call:
         return _both(make(fn.Objective(f), Generator().manual_seed(0), given, samples=15, orthogonal=True), *rest)
 
     def truth(f: Any, given: Any, params: Any, batch: Any) -> Any:
-        found = differentiated(f, params, batch)
-        rounding = max(torch.finfo(leaf.dtype).eps for leaf in leaves(params)) if given not in ("jvp", None) else 0.0
-        small = given in ("jvp", None) or rounding**0.5 < given < 1e-4  # but not lost in the rounding of a leaf
-        return _seen(found) if small and sum(leaf.numel() for leaf in leaves(params)) == 15 else ANY
+        found, parts = differentiated(f, params, batch), leaves(params)
+        exact = given in ("jvp", None)
+        if not exact:  # a step is small, and not lost in the rounding of a leaf
+            exact = max(torch.finfo(leaf.dtype).eps for leaf in parts) ** 0.5 < given < 1e-4
+        return _seen(found) if exact and sum(leaf.numel() for leaf in parts) == 15 else ANY
 
     return Call(lambda g: (smooth, given, *task(g)), run, truth, 0.5, spreads=True)
 
@@ -244,7 +250,7 @@ ROWS = {
         lambda *a: [differentiated(*a)[0]] * len(fn.PROVIDERS),
     ),
     "per_sample": of_network(fn.explicit, lambda step_fn, *a: fn.per_sample(step_fn)(*a)[1], lambda f, *a: stacked(f, *a)),
-    "per_sample_norms": of_network(fn.explicit, lambda step_fn, *a: fn.per_sample_norms(step_fn)(*a), norms, spreads=True),
+    "per_sample_norms": of_network(fn.explicit, lambda step_fn, *a: fn.per_sample_norms(step_fn)(*a), _lengths),
     "per_sample_norms, of one's own": Call(
         lambda g: (smooth, *task(g)),
         lambda f, *a: fn.per_sample_norms(fn.func_grad(fn.Objective(f)))(*a),

@@ -155,13 +155,13 @@ def clipped(make: Callable[..., Any]) -> Call:
 
 def _clipped(most: float, lr: float, params: Any, batch: Any) -> list[Any]:
     def bounded(leaves: list[Tensor]) -> torch.optim.Optimizer:
-        optimizer = torch.optim.SGD(leaves, numbers(lr))
+        optimizer, bound = torch.optim.SGD(leaves, numbers(lr)), numbers(most)
 
         def clip(*_: Any) -> None:
             grads: list[Any] = [leaf.grad for leaf in leaves]
             length = math.sqrt(sum(float(g.double().square().sum()) for g in grads))
             for g in grads:
-                g.mul_(min(1.0, numbers(most) / (length + 1e-6)))
+                g.mul_(min(1.0, bound / (length + 1e-6)))
 
         optimizer.register_step_pre_hook(clip)
         return optimizer
