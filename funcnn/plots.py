@@ -70,12 +70,13 @@ def figure(panels: int = 1, *, rows: int = 1, width: float | None = None, height
     return drawing, axes
 
 
-def log_scale(axis: Any) -> None:
-    """A logarithmic y axis over few decades: ticks at 1, 2 and 5, read as 0.05 and not as 5 x 10^-2."""
-    axis.set_yscale("log")
-    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axis.yaxis.set_minor_formatter(NullFormatter())
+def log_scale(axis: Any, along: Literal["x", "y"] = "y") -> None:
+    """A logarithmic axis over few decades: ticks at 1, 2 and 5, read as 0.05 and not as 5 x 10^-2."""
+    axis.set(**{f"{along}scale": "log"})
+    scale = getattr(axis, f"{along}axis")
+    scale.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    scale.set_major_formatter(StrMethodFormatter("{x:g}"))
+    scale.set_minor_formatter(NullFormatter())
 
 
 def heat_map(

@@ -11,7 +11,7 @@ from experiments.benchmark.measure import Row
 from experiments.benchmark.peers import missing
 from experiments.core.options import BadOption
 from experiments.core.result import Table
-from funcnn.plots import COLORS, figure
+from funcnn.plots import COLORS, figure, log_scale
 
 COLUMNS = ["what", "threads", "peer", "peer's time", "ours", "ours / peer", "quartiles", "target", "reached"]
 
@@ -121,7 +121,9 @@ def draw(rows: list[Row]) -> tuple[Any, str]:
     aimed = {names.index(f"{row.what} / {row.peer}"): row.target for row in rows if row.target is not None}
     axis.plot(list(aimed.values()), list(aimed), "k|", markersize=11, label="target, at most")
     axis.axvline(1, color="black", linewidth=0.8)
-    axis.set(xscale="log", xlabel="ours / peer (times, or memory)", ylim=(len(names) - 0.3, -0.7))
+    log_scale(axis, "x")
+    axis.tick_params(axis="x", labelsize="small")
+    axis.set(xlabel="ours / peer (times, or memory)", ylim=(len(names) - 0.3, -0.7))
     axis.set_yticks(range(len(names)), names, fontsize="x-small")
     drawing.legend(frameon=False, fontsize="small", loc="outside lower center", ncols=3)
     return drawing, "Ratios with their quartiles, and the targets. To the left of 1 ours is faster, or smaller."
