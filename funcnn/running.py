@@ -5,7 +5,7 @@ A checkpoint is a file of `save`, a dict with four entries, `load(path)["trained
     trained      the Fit so far: parameters, state of the optimizer, history
     epoch        the state of the generator at the beginning of the epoch, which draws its order again
     generator    the state of the generator now
-    call         what the call was made of, as `calls` says it, in JSON
+    call         what the call was made of, as `calls` says it, in JSON whose bytes are a tensor: nothing is to be escaped
 """
 
 import json
@@ -40,7 +40,7 @@ class Run:
         self.evaluations: dict[str, list[float]] = {}
         self.divergence: Divergence | None = None
         self.generator, self.epoch = generator, generator.get_state()
-        self.file: tuple[Path, str] | None = None
+        self.file: tuple[Path, Tensor] | None = None
 
     @property
     def params(self) -> Params:
@@ -112,7 +112,7 @@ class Run:
             raise InputError("fit", "a call that differs from rank to rank", needs)
         if other:
             raise InputError("checkpoint", f"{path}, which differs from rank to rank", "a file that every rank reads")
-        self.file = file, call
+        self.file = file, torch.frombuffer(bytearray(call.encode()), dtype=torch.uint8)
         self.save()
 
     def save(self) -> None:
@@ -127,7 +127,8 @@ class Run:
         found = load(path, kinds=records((self.params, start)))
         if not isinstance(found, dict) or found.keys() != {"trained", "epoch", "generator", "call"}:
             raise InputError("checkpoint", f"{path}, which holds something else", "a file of `fit`, or a name of its own")
-        check_same_call(json.loads(call), json.loads(found["call"]), str(path))
+        earlier = found["call"] if isinstance(found["call"], str) else bytes(found["call"].numpy())
+        check_same_call(json.loads(call), json.loads(earlier), str(path))
         params, state, history = found["trained"]
         self.losses, self.epoch_ends, self.evaluations, self.divergence = history
         params = tree.map(lambda leaf, like: leaf.to(like.device), params, self.params)

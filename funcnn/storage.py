@@ -186,12 +186,14 @@ def _plain(x: Tensor, path: str) -> tuple[Tensor, dict[str, Any]]:
     """The numbers of a tensor in a row and in a dtype that safetensors has, and what is unusual about it."""
     if not is_dense(x) or x.is_meta or type(x) not in (Tensor, torch.nn.Parameter):
         raise InputError(path, describe(x) if type(x) is Tensor else f"a {type(x).__name__}", "a plain, dense tensor")
-    x, axes = x.detach(), sorted(range(x.ndim), key=x.stride, reverse=True)
+    x = x.detach()
     unusual: dict[str, Any] = {}
-    if not x.is_contiguous() and x.permute(axes).is_contiguous():
-        x, unusual["axes"] = x.permute(axes), axes
     if not x.is_contiguous():
-        check_memory(path, "its numbers, one by one,", x.numel() * x.itemsize)
+        axes = sorted(range(x.ndim), key=x.stride, reverse=True)
+        if x.permute(axes).is_contiguous():
+            x, unusual["axes"] = x.permute(axes), axes
+        else:
+            check_memory(path, "its numbers, one by one,", x.numel() * x.itemsize)
     plain = x.cpu().resolve_conj().resolve_neg().contiguous()
     if x.dtype not in DTYPES:
         unusual |= {"dtype": str(x.dtype).removeprefix("torch."), "shape": list(x.shape)}
