@@ -174,7 +174,8 @@ def _differences(place: str, step: float | None) -> Slopes:
 
 def _derivatives(f: OnLeaves, at: Place, directions: list[Tensor]) -> tuple[Tensor, Tensor]:
     """Forward mode, which has the value on its way."""
-    own = tuple(w.contiguous() for w in at.own)  # a dual number takes no leaf of which two entries share their memory
+    # A dual number takes no leaf of which two entries share their memory; a clone keeps the strides of every other.
+    own = tuple(w.clone() for w in at.own)
 
     def both(*u: Tensor) -> tuple[Tensor, Tensor]:
         value, slope, *_ = torch.func.jvp(lambda *w: f([*w]), own, u)
