@@ -22,7 +22,7 @@ from .errors import (
 from .layers.combine import apply, by_summands
 from .layers.factors import Summands
 from .layers.frozen import keeping, of_trained
-from .layers.pullbacks import gradient, parts, ran
+from .layers.pullbacks import gradient, parts, ran, ran_once
 from .losses import Mean, MeanSlopes, check_labels
 from .types import Batch, ForwardRule, Inputs, Layer, Loss, LossRule, Objective, Params, Residuals, name
 
@@ -82,9 +82,11 @@ class Backpropagated(NamedTuple):
     def __call__(self, params: Params, batch: Batch) -> tuple[Tensor, Params]:
         """(params, batch) -> (value, grads)."""
         inputs, targets = self.keys(batch)
-        outputs, residuals = ran(self.layer.forward, params, inputs)
+        outputs, residuals = ran_once(self.layer.forward, params, inputs)
         value, kept = evaluated(self.loss.forward, outputs, targets)
-        return value, gradient(self.layer.backward, residuals, sent(self.loss.backward, kept), False)[0]
+        doutputs = sent(self.loss.backward, kept)
+        del outputs, kept  # of a large vocabulary the largest tensors that there are
+        return value, gradient(self.layer.backward, residuals, doutputs, False)[0]
 
     def of_some(self, params: Params, batch: Batch, trained: list[bool]) -> tuple[Tensor, list[Tensor]]:
         """The value, and the gradients of the trained leaves alone."""
@@ -103,7 +105,7 @@ class Backpropagated(NamedTuple):
 
         def values_and_summands(params: Params, batch: Batch) -> tuple[Tensor, Summands]:
             inputs, targets = self.keys(batch)
-            outputs, residuals = ran(layer.forward, params, inputs)
+            outputs, residuals = ran_once(layer.forward, params, inputs)
             values, doutputs = self._terms(outputs, targets)
             return values, parts(layer.backward, residuals, doutputs, False)[0]
 

@@ -111,19 +111,21 @@ def each(step_fn: Any, params: Any, scene: Scene) -> Any:
 
 
 def memory(scene: Scene, generator: torch.Generator, race: Race) -> Iterator[Row]:
-    """The peak of a step against classic's, and what rematerialised blocks save of it and cost."""
+    """The peak of a step against classic's, and what rematerialised blocks save of it and cost.
+
+    Of a step by itself: the parameters that it begins with are there before it, as classic's are.
+    """
     layers = scene.layer.forward.layers  # type: ignore[attr-defined]
     halves = [fn.serial(*pair) for pair in zip(layers[2:-2:2], layers[3:-2:2], strict=True)]
     again = fn.serial(*layers[:2], *map(fn.rematerialised, halves), *layers[-2:])
     plain = fn.serial(*layers[:2], *halves, *layers[-2:])
     params = again.init(generator, dtype=torch.float32)
-    ours, thrifty = (
-        partial(
-            next,
-            fn.train(fn.explicit(fn.supervised(layer, fn.softmax_cross_entropy())), fn.sgd(LR), params, repeat(scene.batch)),
-        )
-        for layer in (plain, again)
-    )
+
+    def step(layer: fn.Layer) -> fn.Step:
+        step_fn = fn.explicit(fn.supervised(layer, fn.softmax_cross_entropy()))
+        return next(fn.train(step_fn, fn.sgd(LR), params, [scene.batch]))
+
+    ours, thrifty = partial(step, plain), partial(step, again)
     theirs = network_peers.classic(modules.copied(params, scene.made()), scene.batch, LR)
     held = peak(ours), peak(theirs), peak(thrifty)
     yield memory_row("a step, transformer", "classic PyTorch", held[0], held[1], race, 1.0)

@@ -29,7 +29,7 @@ def run(race: Race, generator: torch.Generator) -> Iterator[Row]:
 
 
 def imports(race: Race) -> Row:
-    """What `import funcnn` adds to `import torch`, against 0.15 s: fresh processes, with bytecode as where it is installed."""
+    """What `import funcnn` adds to `import torch`, against 0.15 s: fresh processes, with bytecode as once installed."""
     surroundings = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
 
     def seconds() -> float:

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from .. import tree
 from ..layers.factors import ByParts, Outer
-from ..layers.pullbacks import gradient, ran
+from ..layers.pullbacks import gradient, ran_once
 from ..objectives import Backpropagated, evaluated, sent
 from ..types import Batch, Params, Residuals, Tree
 from .ranks import Group, gathering, rank
@@ -42,7 +42,7 @@ def may_be_smaller(rule: Any, leaves: list[Tensor], ranks: int) -> list[bool]:
 def factored(rule: Backpropagated, params: Params, batch: Batch) -> tuple[Tensor, list[Any]]:
     """The value, and for each parameter its gradient, that of dense layers as an `Outer`, which is not multiplied out."""
     inputs, targets = rule.keys(batch)
-    outputs, residuals = ran(rule.layer.forward, params, inputs)
+    outputs, residuals = ran_once(rule.layer.forward, params, inputs)
     value, kept = evaluated(rule.loss.forward, outputs, targets)
     summands, _ = _with_factors(rule.layer.backward, residuals, sent(rule.loss.backward, kept), False)
     return value, tree.leaves(tree.arranged(summands, params))

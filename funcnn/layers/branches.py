@@ -13,7 +13,7 @@ from torch import Tensor
 from ..errors import InputError, check_same_shape, check_tensor, describe
 from ..types import Inputs, Layer, Params, Residuals, Tree, name
 from .combine import check_layer, check_layers, init_each
-from .pullbacks import Pull, Run, gradient, ran
+from .pullbacks import Pull, Run, gradient, ran, ran_once, relisted
 
 
 class Ahead(NamedTuple):
@@ -67,7 +67,7 @@ class Back(NamedTuple):
     def __call__(self, residuals: Residuals, dy: Tensor) -> tuple[Params, Any]:
         """(residuals, dy) -> (dparams, dx)."""
         check_tensor("dy", dy)
-        return self.way(gradient, residuals, dy, True)
+        return self.way(gradient, relisted(residuals), dy, True)
 
     def __repr__(self) -> str:
         """The combinator and the layers."""
@@ -176,7 +176,7 @@ def rematerialised(layer: Layer) -> Layer:
         return run(layer.forward, params, x)[0], (params, x)
 
     def back(pull: Pull, residuals: Residuals, dy: Tensor, dx: bool) -> tuple[Tree, Any]:
-        return pull(layer.backward, ran(layer.forward, *residuals)[1], dy, dx)
+        return pull(layer.backward, ran_once(layer.forward, *residuals)[1], dy, dx)
 
     return made_of((layer,), layer.init, ahead, back, rematerialised)
 

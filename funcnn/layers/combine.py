@@ -20,7 +20,7 @@ from ..types import ForwardRule, Layer, Params, Pullback, Residuals, Tree, name
 from .columns import Forward
 from .factors import ByParts, Rows, Summands
 from .guarded import Operands, bare, in_series, operands_of
-from .pullbacks import Pull, Run, gradient, pulled, ran
+from .pullbacks import Pull, Run, gradient, pulled, ran, relisted
 
 
 class ForwardInSeries(NamedTuple):
@@ -35,10 +35,11 @@ class ForwardInSeries(NamedTuple):
 
     def __call__(self, params: Params, x: Tensor) -> tuple[Tensor, Residuals]:
         """(params, x) -> (y, residuals), both tuples of the layers'."""
-        return self.through(ran, params, x)
+        y, residuals = self.through(ran, params, x)
+        return y, tuple(residuals)
 
-    def through(self, run: Run, params: Params, x: Tensor) -> tuple[Tensor, Residuals]:
-        """The composition, x_i = f_i(x_{i-1})."""
+    def through(self, run: Run, params: Params, x: Tensor) -> tuple[Tensor, list[Residuals]]:
+        """The composition, x_i = f_i(x_{i-1}). The residuals are a list, which one pass back may empty on its way."""
         if self.operands is not None:
             self.operands.check(params, x)
         elif not isinstance(params, tuple) or len(params) != len(self.forwards):
@@ -53,7 +54,7 @@ class ForwardInSeries(NamedTuple):
             raise error.inside(index) from None
         except RuntimeError as error:
             raise refused_by_torch(f"operands of {name(self.forwards[index])}", error) or error from None
-        return x, tuple(residuals)
+        return x, residuals
 
     @property
     def rowwise(self) -> bool:
@@ -76,16 +77,16 @@ class BackwardInSeries(NamedTuple):
 
     def through(self, pull: Pull, residuals: Residuals, dy: Tensor, dx: bool) -> tuple[Tree, Any]:
         """The chain rule, dy_{i-1} = (df_i/dx_i)^T dy_i."""
-        own = []
+        own, left = [], residuals if isinstance(residuals, list) else [*residuals]
         for index in range(len(self.backwards) - 1, -1, -1):
-            each, dy = pull(self.backwards[index], residuals[index], dy, dx or index > 0)
+            each, dy = pull(self.backwards[index], left.pop(), dy, dx or index > 0)
             own.append(each)
         return tuple(reversed(own)), dy
 
     def __call__(self, residuals: Residuals, dy: Tensor) -> tuple[Params, Any]:
         """(residuals, dy) -> (dparams, dx)."""
         check_tensor("dy", dy)
-        return self.through(gradient, residuals, dy, True)
+        return self.through(gradient, relisted(residuals), dy, True)
 
     def __repr__(self) -> str:
         """The layers."""

@@ -25,7 +25,7 @@ from ..report import Finding, Report, at, relative_error, worst_index
 from ..types import Layer, Params, Residuals
 from .columns import Column
 from .factors import totals
-from .pullbacks import gradient, ran
+from .pullbacks import gradient, ran, relisted
 
 ROUNDINGS = 1000  # of the dtype: claims are equalities, and only rounding may stand between their sides
 LOOKED_AT = 64  # entries of a leaf, or features, at most
@@ -109,7 +109,7 @@ def _of_layer(
         return ran(inner, own, x)
 
     def pull(inner: Any, kept: Residuals, dy: Tensor, dx: bool) -> tuple[Params, Any]:
-        back.insert(0, (inner, kept, dy))
+        back.insert(0, (inner, relisted(kept), dy))
         return gradient(inner, kept, dy, dx)
 
     forward.through(run, params, x)

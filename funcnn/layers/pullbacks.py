@@ -13,6 +13,9 @@ So one statement of its chain rule serves whatever a pass back through the netwo
     inputs      ((), dx), where the parameters are frozen: see `frozen`
 
 `dx=False` leaves out the gradient of the inputs where nobody wants it: in training, that of the data.
+
+Who goes back once runs forward by `ran_once`. Then the residuals of a series are a list that the pass back empties, so that
+those of each layer are let go of when it has passed it, as a tape does: the memory that the gradients take was theirs.
 """
 
 from collections.abc import Callable
@@ -20,6 +23,7 @@ from typing import Any, TypeAlias
 
 from torch import Tensor
 
+from .. import tree
 from ..errors import check_pair, of_call
 from ..purity import unharmed
 from ..types import ForwardRule, Inputs, Params, Pullback, Residuals, Tree
@@ -40,6 +44,19 @@ def ran(forward: ForwardRule, params: Params, x: Inputs) -> tuple[Tensor, Residu
     if type(result) is not tuple or len(result) != 2:
         check_pair(place, result, "(y, residuals)")
     return result
+
+
+def ran_once(forward: ForwardRule, params: Params, x: Inputs) -> tuple[Tensor, Residuals]:
+    """The same with residuals for one pass back, lists among them, which it empties."""
+    if hasattr(forward, "through"):
+        passed: tuple[Tensor, Residuals] = forward.through(ran_once, params, x)
+        return passed
+    return ran(forward, params, x)
+
+
+def relisted(residuals: Residuals) -> Residuals:
+    """The same residuals, in lists of their own."""
+    return tree.map(lambda leaf: leaf, residuals)
 
 
 def pulled(backward: Pullback, residuals: Residuals, dy: Tensor) -> tuple[Params, Any]:
