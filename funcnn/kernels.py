@@ -224,23 +224,24 @@ def without_tape(call: Callable[..., Any], *arguments: Any) -> Any:
         raise _restored(before, handled, error)  # noqa: B904
 
 
-def _modes() -> tuple[bool, int, int, int, int, bool]:
-    """Whether there is a tape, the levels of torch.func and of forward mode, dispatch modes, hooks of saved tensors."""
+def _modes() -> tuple[bool, int, int, int, int, int, bool]:
+    """The tape, levels of torch.func and of forward mode, modes of dispatch and of functions, hooks of saving."""
     return (
         torch.is_grad_enabled(),
         get_dynamic_layer_stack_depth(),
         forward_ad._current_level,
         eager_transforms.JVP_NESTING,
         torch._C._len_torch_dispatch_stack(),
+        torch._C._len_torch_function_stack(),
         torch._C._autograd._saved_tensors_hooks_is_enabled(),  # type: ignore[attr-defined]  # torch's stubs lack it
     )
 
 
 def _restored(
-    before: tuple[bool, int, int, int, int, bool], handled: BaseException | None, error: BaseException
+    before: tuple[bool, int, int, int, int, int, bool], handled: BaseException | None, error: BaseException
 ) -> BaseException:
     """The error to raise, with the modes from before. `handled` is what the caller was handling already."""
-    grad, level, dual_level, nesting, stack, hooks = before
+    grad, level, dual_level, nesting, stack, functions, hooks = before
     chain: list[BaseException] = [error]
     while (cause := chain[-1].__context__) is not None and cause is not handled and cause not in chain:
         chain.append(cause)
@@ -250,6 +251,8 @@ def _restored(
             traceback.clear_frames(one.__traceback__)
         while torch._C._len_torch_dispatch_stack() > stack:
             torch._C._pop_torch_dispatch_stack(None)
+        while torch._C._len_torch_function_stack() > functions:
+            torch._C._pop_torch_function_stack()
         if get_dynamic_layer_stack_depth() > level:
             pop_dynamic_layer_stack_and_undo_to_depth(level)
         with suppress(RuntimeError):  # where there is none: what Python counts may be one behind

@@ -13,21 +13,35 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from .. import kernels, tree
 from ..errors import InputError
-from .continuations import CONTINUATIONS
+from .continuations import OF_NUMBERS
+from .continuations_of_layers import OF_LAYERS, WHOLE
 
 # Names of torch.ops.aten: analytic in every argument, and as accurate in the imaginary part as in the real one.
 ARITHMETIC = "add sub rsub mul div neg reciprocal addcmul addcdiv lerp sum mean prod cumsum cumprod trace"
 FUNCTIONS = "exp exp2 expm1 log log2 log10 log1p logsumexp rsqrt sin cos tan sinh cosh tanh atan asinh atanh"
-ALGEBRA = "mm mv bmm dot addmm addmv addbmm baddbmm _linalg_det linalg_inv_ex _linalg_solve_ex linalg_matrix_exp"
+ALGEBRA = (
+    "mm mv bmm dot addmm addmv addbmm baddbmm _linalg_det linalg_cross linalg_inv_ex linalg_matrix_exp _linalg_solve_ex"
+)
 SHAPE = """_to_copy _unsafe_view alias as_strided cat clone constant_pad_nd copy detach diag_embed diagonal
 embedding expand fill flip gather index index_add index_put index_select masked_fill permute repeat roll scatter scatter_add
 select select_scatter slice slice_scatter split split_with_sizes squeeze stack
 t transpose tril triu unbind unfold unsqueeze view where"""
 ANALYTIC = frozenset(f"{ARITHMETIC} {FUNCTIONS} {ALGEBRA} {SHAPE}".split())
+
+CONTINUATIONS = OF_NUMBERS | OF_LAYERS
+
+# Linear with real coefficients, which torch has for real numbers alone: f(a + i b) = f(a) + i f(b).
+LINEAR = frozenset(
+    """_adaptive_avg_pool2d _adaptive_avg_pool3d avg_pool2d avg_pool3d col2im deg2rad im2col pixel_shuffle pixel_unshuffle
+rad2deg reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d replication_pad3d
+upsample_bicubic2d upsample_bilinear2d upsample_linear1d upsample_nearest1d upsample_nearest2d upsample_nearest3d
+upsample_trilinear3d""".split()
+)
 
 # These look at no entry, so what they return may be real.
 BLIND = frozenset(
@@ -67,8 +81,13 @@ class OnlyAnalytic(TorchDispatchMode):
             return func(*args, **kwargs)
         if not kernels.is_in_place(func):
             args, kwargs = tree.map(to_complex, (args, kwargs))
+        if name in LINEAR:
+            return torch.complex(*(func(*tree.map(part, args), **tree.map(part, kwargs)) for part in (real, imaginary)))
         if name in CONTINUATIONS:
-            return CONTINUATIONS[name](*args, **kwargs)
+            result = CONTINUATIONS[name](*args, **kwargs)
+            if result is NotImplemented:
+                raise self.refuse(name)
+            return result
         if name.removesuffix("_") not in ANALYTIC:
             raise self.refuse(name)
         result = func(*args, **kwargs)
@@ -77,9 +96,31 @@ class OnlyAnalytic(TorchDispatchMode):
         return result
 
 
+class Whole(TorchFunctionMode):
+    """Inside this context functions of complex numbers are seen whole that torch takes apart before a dispatch mode."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Runs one function of torch."""
+        kwargs = kwargs or {}
+        continued = WHOLE.get(func)
+        if continued is None or not any(map(is_complex, tree.leaves((args, kwargs)))):
+            return func(*args, **kwargs)
+        return continued(*tree.map(to_complex, args), **tree.map(to_complex, kwargs))
+
+
 def is_complex(x: Any) -> bool:
     """Whether it is a complex tensor."""
     return isinstance(x, Tensor) and x.is_complex()
+
+
+def real(x: Any) -> Any:
+    """The real part of a complex tensor; anything else as it is."""
+    return x.real if is_complex(x) else x
+
+
+def imaginary(x: Any) -> Any:
+    """The imaginary part of a complex tensor; anything else as it is."""
+    return x.imag if is_complex(x) else x
 
 
 def to_complex(x: Any) -> Any:

@@ -25,7 +25,7 @@ from .. import tree
 from ..batches import tensors
 from ..errors import check_autocast
 from ..types import Batch, Objective, Params, StepFn, ValueFn
-from .analytic import OnlyAnalytic, to_complex
+from .analytic import OnlyAnalytic, Whole, to_complex
 from .differences import ELEMENTS_AT_ONCE, check_chunks, check_step_and_size, in_chunks
 from .doors import EntryByEntry, behind_door, provider
 from .structured import Probe, probes
@@ -67,7 +67,7 @@ def complex_step(objective: Objective, step: float | None = None, chunk_size: in
 
     def complex_values(params: Params, batch: Batch, center: Tensor, entries: list[Tensor]) -> list[Tensor]:
         # Inference mode is left, for in it composite operations are not taken apart.
-        with torch.inference_mode(False), torch.no_grad(), OnlyAnalytic():  # type: ignore[no-untyped-call]  # torch gives it no types
+        with torch.inference_mode(False), torch.no_grad(), Whole(), OnlyAnalytic():  # type: ignore[no-untyped-call]  # torch gives it no types
             points, data = tree.map(to_complex, (params, batch))
             # vmap and no loop: under vmap no tensor can leave torch for Python or NumPy, where nobody would look at it.
             every = probes(behind_door(objective.value), points, data, center, torch.func.vmap)
