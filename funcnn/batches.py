@@ -19,7 +19,8 @@ from torch.utils.data import Dataset as TorchDataset
 
 from . import tree
 from .data import Dataset
-from .errors import InputError, check_batch, check_count, check_generator, describe, is_column
+from .errors import InputError, check_count, check_generator, describe
+from .operands import check_batch, is_column
 from .types import Batch
 
 # What is no data, and what to hand over instead.

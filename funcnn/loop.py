@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from . import kernels, tree
-from .errors import InputError, called, check_params, describe
+from .errors import InputError, called, describe
+from .operands import check_params
 from .optimizers.descent import check_state, lift_optimizer
 from .providers.doors import lifted
 from .purity import Unwritten

@@ -7,23 +7,13 @@ import torch
 from torch import Tensor
 
 from . import tree
-from .errors import (
-    InputError,
-    check_batch,
-    check_like,
-    check_pair,
-    check_params,
-    check_tensor,
-    check_value,
-    describe,
-    is_floating,
-    of_call,
-)
+from .errors import InputError, check_pair, check_tensor, check_value, describe, is_floating, of_call
 from .layers.combine import apply, by_summands
 from .layers.factors import Summands
 from .layers.frozen import keeping, of_trained
 from .layers.pullbacks import gradient, parts, ran, ran_once
 from .losses import Mean, MeanSlopes, check_labels
+from .operands import check_batch, check_like, check_params
 from .types import Batch, ForwardRule, Inputs, Layer, Loss, LossRule, Objective, Params, Residuals, name
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from .errors import InputError, called, flatten
+from .errors import InputError, called
+from .operands import flatten
 
 VERSION = attrgetter("_version")
 

@@ -27,11 +27,12 @@ from torch import Tensor
 
 from . import kernels, tree
 from .batches import by_samples, samples
-from .errors import InputError, check_autocast, check_batch, check_like, check_number, check_params, describe
+from .errors import InputError, check_autocast, check_number, describe
 from .layers.factors import Rows, Summands
 from .losses import Mean
 from .memory import check_memory
 from .objectives import Backpropagated
+from .operands import check_batch, check_like, check_params
 from .providers.doors import behind_door, fitting, lifted, undisturbed
 from .providers.drawn import drawn, given
 from .sums import samples_of

@@ -20,9 +20,10 @@ from torch import Tensor
 
 from . import tree
 from .batches import samples
-from .errors import InputError, called, check_like, check_number, check_pair, check_value, describe
+from .errors import InputError, called, check_number, check_pair, check_value, describe
 from .layers.factors import Rows, Summands
 from .objectives import Backpropagated, Composed, of_some
+from .operands import check_like
 from .types import Batch, GradientFn, Objective, Params, ValueFn, name
 
 Samples = Callable[[Params, Batch], tuple[Tensor, Summands]]

@@ -12,9 +12,10 @@ import optree
 import torch
 from torch import Tensor
 
-from . import errors, kernels
-from .errors import FLOATING, OTHER, InputError, check_like, check_params, check_tensor, describe, flattened, is_dense
+from . import kernels, operands
+from .errors import FLOATING, InputError, check_tensor, describe, is_dense
 from .memory import check_memory
+from .operands import OTHER, check_like, check_params, flattened
 from .types import Tree
 
 
@@ -32,12 +33,12 @@ def map(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
 
 def leaves(tree: Tree) -> list[Any]:
     """The leaves, dict entries in the order of their sorted keys."""
-    return errors.flatten("tree", tree)[0]
+    return operands.flatten("tree", tree)[0]
 
 
 def flatten(tree: Tree) -> tuple[list[Any], Callable[[list[Any]], Tree]]:
     """The leaves, and the function that builds the tree again from such a list."""
-    flat, spec = errors.flatten("tree", tree)
+    flat, spec = operands.flatten("tree", tree)
     return flat, spec.unflatten
 
 
@@ -66,7 +67,7 @@ def ravel(tree: Tree) -> tuple[Tensor, Callable[[Tensor], Tree]]:
 
 def paths(tree: Tree, root: str = "params") -> list[str]:
     """Each leaf's name as code, such as `params[0]['w']`, in the order of `leaves`."""
-    return [accessor.codify(root) for accessor in errors.flatten(root, tree)[1].accessors()]
+    return [accessor.codify(root) for accessor in operands.flatten(root, tree)[1].accessors()]
 
 
 def same_structure(tree: Tree, other: Tree) -> bool:
@@ -112,7 +113,7 @@ def joined(some: list[Any], others: list[Any], which: list[bool]) -> list[Any]:
 
 
 def _spec(tree: Tree) -> Any:
-    return errors.flatten("tree", tree)[1]
+    return operands.flatten("tree", tree)[1]
 
 
 def check_tensors(tree: Tree) -> None:

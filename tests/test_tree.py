@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import funcnn as fn
 from funcnn import tree
-from funcnn.errors import Flattening
+from funcnn.operands import Flattening
 
 
 class Pair(NamedTuple):

@@ -15,7 +15,8 @@ from torch import Tensor
 from .. import kernels, tree
 from ..batches import samples
 from ..causes import Cause
-from ..errors import InputError, check_autocast, check_batch, check_number, check_params, check_seed
+from ..errors import InputError, check_autocast, check_number, check_seed
+from ..operands import check_batch, check_params
 from ..report import Finding, Report
 from ..types import Batch, Params
 from .case import Case

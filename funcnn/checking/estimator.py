@@ -18,8 +18,9 @@ from torch import Tensor
 
 from .. import kernels, tree
 from ..causes import Cause
-from ..errors import InputError, check_autocast, check_batch, check_count, check_number, check_params, check_seed
+from ..errors import InputError, check_autocast, check_count, check_number, check_seed
 from ..memory import check_memory
+from ..operands import check_batch, check_params
 from ..report import Finding, Report
 from ..types import Batch, Params, StepFn
 from . import estimator_laws as laws

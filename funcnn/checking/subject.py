@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from .. import tree
-from ..errors import InputError, called, check_pair, check_undivided, check_value, describe, is_dense
+from ..errors import InputError, called, check_pair, check_value, describe, is_dense
 from ..memory import check_memory
+from ..operands import check_undivided
 from ..providers.doors import lifted
 from ..report import at
 from ..types import Batch, Params, StepFn, Tree

@@ -13,18 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from ..errors import (
-    InputError,
-    check_count,
-    check_device,
-    check_dtype,
-    check_generator,
-    check_number,
-    check_samples,
-    describe,
-    is_dense,
-)
+from ..errors import InputError, check_count, check_device, check_dtype, check_generator, check_number, describe, is_dense
 from ..memory import check_memory
+from ..operands import check_samples
 from ..types import loadable
 from .idx import read_idx
 

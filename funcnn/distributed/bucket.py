@@ -22,8 +22,9 @@ from torch import Tensor
 from .. import tree
 from ..batches import rows as chosen
 from ..batches import samples
-from ..errors import InputError, check_batch, check_params, describe
+from ..errors import InputError, describe
 from ..objectives import of_some
+from ..operands import check_batch, check_params
 from ..providers.doors import behind_door, lifted
 from ..types import Batch, Params, StepFn, name
 from .factors import counted, exchanging, factored, may_be_smaller, total

@@ -20,9 +20,10 @@ import torch
 from torch import Tensor
 
 from .. import tree
-from ..errors import InputError, check_autocast, check_like, check_params, check_same_shape, describe
+from ..errors import InputError, check_autocast, check_same_shape, describe
 from ..layers.pullbacks import gradient, pulled, ran
 from ..objectives import evaluated, sent
+from ..operands import check_like, check_params
 from ..types import Layer, Loss, Params, Residuals
 
 

@@ -22,19 +22,10 @@ import torch
 from torch import Generator, Tensor
 
 from .. import kernels
-from ..errors import (
-    FLOATING,
-    OTHER,
-    InputError,
-    check_dtype,
-    check_generator,
-    check_like,
-    check_tensor,
-    describe,
-    is_dense,
-)
+from ..errors import FLOATING, InputError, check_dtype, check_generator, check_tensor, describe, is_dense
 from ..layers.columns import Forward
 from ..layers.guarded import Guard, are_numbers
+from ..operands import OTHER, check_like
 from ..types import Layer, Params, Residuals
 from .copied import Copied
 from .effects import check_function, refused, without_effects

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import InputError, check_params, check_samples, check_tensor, describe
+from ..errors import InputError, check_tensor, describe
+from ..operands import check_params, check_samples
 from ..types import Layer, Params
 from .batch_norm import OverBatch, by_fixed
 from .columns import Forward

@@ -14,7 +14,8 @@ import torch
 from torch import Generator, Tensor
 
 from .. import tree
-from ..errors import InputError, check_like, check_tensor, describe
+from ..errors import InputError, check_tensor, describe
+from ..operands import check_like
 from ..refusals import refused_by_torch
 from ..types import ForwardRule, Layer, Params, Pullback, Residuals, Tree, name
 from .columns import Forward

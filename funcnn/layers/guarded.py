@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from .. import kernels
-from ..errors import COMPLEX, FLOATING, OTHER, SHAPE, InputError, check_autocast, describe, is_dense
+from ..errors import COMPLEX, FLOATING, InputError, check_autocast, describe, is_dense
+from ..operands import OTHER, SHAPE
 from ..refusals import refused_by_torch
 from ..types import Layer, Params, Residuals, Tree, name
 from .columns import Forward

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from .. import kernels, tree
-from ..errors import InputError, check_autocast, check_params, check_samples, describe
+from ..errors import InputError, check_autocast, describe
 from ..memory import check_memory
+from ..operands import check_params, check_samples
 from ..types import Layer, Params
 from .pullbacks import pulled, ran
 

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from .. import tree
 from ..causes import Cause
-from ..errors import InputError, check_autocast, check_params, check_samples, check_seed, describe
+from ..errors import InputError, check_autocast, check_seed, describe
+from ..operands import check_params, check_samples
 from ..report import Finding, Report, at, relative_error, worst_index
 from ..types import Layer, Params, Residuals
 from .columns import Column

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from .. import tree
-from ..errors import InputError, called, check_like, check_params, describe
+from ..errors import InputError, called, describe
+from ..operands import check_like, check_params
 from ..types import Optimizer, Params, State, Transformation
 from .descent import Moving, as_transformation, moving, updated
 from .hyperparameters import Hyperparameter, number, scheduled

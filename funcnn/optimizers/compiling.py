@@ -22,7 +22,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from .. import tree
 from ..batches import tensors
-from ..errors import TENSORS, Flattening, InputError, check_batch, check_params, check_undivided, describe, is_dense
+from ..errors import InputError, describe, is_dense
+from ..operands import TENSORS, Flattening, check_batch, check_params, check_undivided
 from ..providers.doors import lifted, origin
 from ..providers.drawn import drawn, given
 from ..types import At, Batch, Optimizer, Params, State, Step, Tree, loadable

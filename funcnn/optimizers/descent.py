@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from .. import tree
-from ..errors import InputError, check_pair, describe, flatten, is_dense, of_call
+from ..errors import InputError, check_pair, describe, is_dense, of_call
+from ..operands import flatten
 from ..types import At, Optimizer, Params, State, Step, Transformation
 
 

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from .. import tree
-from ..errors import InputError, called, check_flag, check_params, describe
+from ..errors import InputError, called, check_flag, describe
 from ..objectives import of_some
+from ..operands import check_params
 from ..types import At, Batch, Optimizer, Params, State, Step, StepFn, Transformation, Tree
 from .descent import Moving, as_transformation, lift_optimizer, moving, updated
 

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from .. import tree
-from ..errors import InputError, check_like, check_params, describe
+from ..errors import InputError, describe
+from ..operands import check_like, check_params
 from ..types import Params, State, Transformation, loadable
 from .descent import Moving
 from .hyperparameters import Hyperparameter, least, number, scheduled

@@ -8,18 +8,9 @@ import torch
 from torch import Tensor
 
 from .. import kernels, tree
-from ..errors import (
-    InputError,
-    called,
-    check_batch,
-    check_like,
-    check_pair,
-    check_params,
-    check_undivided,
-    check_value,
-    describe,
-)
+from ..errors import InputError, called, check_pair, check_value, describe
 from ..objectives import of_some
+from ..operands import check_batch, check_like, check_params, check_undivided
 from ..purity import Unwritten
 from ..refusals import refused_by_torch
 from ..types import Batch, GradientFn, Objective, Params, StepFn, ValueFn, name

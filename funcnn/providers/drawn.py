@@ -18,7 +18,8 @@ from torch import Generator, Tensor
 
 from .. import tree
 from ..batches import tensors
-from ..errors import InputError, check_params
+from ..errors import InputError
+from ..operands import check_params
 from ..types import Batch, Params, StepFn, Tree, ValueFn
 from .batched import batched
 from .differences import ELEMENTS_AT_ONCE
