@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 from experiments.benchmark import growth
 from experiments.benchmark.measure import Row
-from experiments.benchmark.presentation import COLUMNS, cells, draw, earlier, moved, observations, show
+from experiments.benchmark.presentation import COLUMNS, at, cells, draw, earlier, moved, observations, show
 from experiments.core.options import BadOption, Options
 from experiments.core.result import Result, Table
 
@@ -50,13 +50,14 @@ def run(options: Benchmark) -> Result:
             kind, content = json.loads(line)
             if kind == "row":
                 rows.append(Row(*content))
-                print(f"  {threads} threads: {rows[-1].what}, {rows[-1].peer}: {rows[-1].ratio:.3g}", flush=True)
+                print(f"  {at(threads)}: {rows[-1].what}, {rows[-1].peer}: {rows[-1].ratio:.3g}", flush=True)
             else:
                 growths.append(content)
     table = Table("Ours against its peers (times in µs)", COLUMNS, [cells(row) for row in rows])
     figures = {"ratios": draw(rows)} if rows else {}
     figures |= {f"growth_{found['threads']}": growth.draw(found) for found in growths}
-    show(table)
+    if rows:
+        show(table)
     return Result(
         "Benchmark: ours against its peers",
         "Ratios of times measured in turns in one process, after checking that both sides compute the same; below 1 ours is "
@@ -64,7 +65,7 @@ def run(options: Benchmark) -> Result:
         numbers={"rows": [row._asdict() for row in rows], "growth": growths},
         observations=[*observations(rows, growths), *moved(rows, options.compare)],
         figures=figures,
-        tables=[table],
+        tables=[table] if rows else [],
     )
 
 
@@ -75,4 +76,4 @@ def measured(options: Benchmark, threads: int) -> Iterator[str]:
         assert worker.stdout is not None
         yield from worker.stdout
     if worker.returncode:
-        raise RuntimeError(f"the benchmark's process with {threads} threads failed with exit code {worker.returncode}")
+        raise RuntimeError(f"the benchmark's process with {at(threads)} failed with exit code {worker.returncode}")

@@ -10,6 +10,7 @@ from torch import nn
 
 import funcnn as fn
 from experiments.benchmark.network_peers import classic
+from experiments.benchmark.presentation import at
 from experiments.core import modules
 from experiments.core.scene import products
 from experiments.core.timing import interleaved
@@ -124,5 +125,8 @@ def draw(growth: dict[str, Any]) -> tuple[Any, str]:
         bound = [1e6 * p["flops"] / growth["flops per second"] for p in path]
         axis.loglog(x, bound, color="black", linewidth=1, linestyle=":", label="matmuls alone")
         axis.set(xlabel=name, ylabel="time per step (µs)")
+        if name != "parameters":
+            axis.set_xticks(x, x)
+            axis.set_xticks([], minor=True)
         axis.legend(frameon=False, fontsize="small")
-    return drawing, f"Growth of the time per step at {growth['threads']} threads; slopes over the larger half."
+    return drawing, f"Growth of the time per step at {at(growth['threads'])}; slopes over the larger half."

@@ -16,6 +16,11 @@ from funcnn.plots import COLORS, figure, log_scale
 COLUMNS = ["what", "threads", "peer", "peer's time", "ours", "ours / peer", "quartiles", "target", "reached"]
 
 
+def at(threads: int) -> str:
+    """How a number of threads is said."""
+    return "one thread" if threads == 1 else f"{threads} threads"
+
+
 def cells(row: Row) -> list[str]:
     """A row as it is read."""
     target = "" if row.target is None else f"{row.target:.3g}"
@@ -50,17 +55,18 @@ def observations(rows: list[Row], growths: list[Any]) -> list[str]:
     """What the rows come to, which peers are missing, and how much of the matmul bound is reached."""
     aimed = [row for row in rows if row.target is not None]
     short = [
-        f"{r.what} at {r.threads} threads against {r.peer} ({r.ratio:.3g}, not {r.target:.3g})"
+        f"{r.what} at {at(r.threads)} against {r.peer} ({r.ratio:.3g}, not {r.target:.3g})"
         for r in aimed
         if r.ratio > r.target
     ]
     lines = [f"{len(aimed) - len(short)} of {len(aimed)} targets are reached. Short of it: {'; '.join(short) or 'none'}."]
+    lines = lines if aimed else []
     lines += [f"Not installed, and so not measured: {', '.join(missing())}."] if missing() else []
     lines += bounds(rows)
     for found in growths:
         best = {name: max(shares) for name, shares in found["shares"].items()}
         reached = ", ".join(f"{share:.0%} along {name}" for name, share in best.items())
-        lines.append(f"At {found['threads']} threads a step reaches up to {reached} of the machine's best matrix product.")
+        lines.append(f"At {at(found['threads'])} a step reaches up to {reached} of the machine's best matrix product.")
     return lines
 
 
@@ -79,7 +85,7 @@ def bounds(rows: list[Row]) -> list[str]:
             if ratio > row.target
         ]
         lines.append(
-            f"At {threads} threads the matrix products of a step, at the machine's best rate, take these shares of ours: "
+            f"At {at(threads)} the matrix products of a step, at the machine's best rate, take these shares of ours: "
             f"{', '.join(shares)}. Both sides have the same products; out of reach, then: {'; '.join(beyond) or 'nothing'}."
         )
     return lines
@@ -102,7 +108,7 @@ def moved(rows: list[Row], path: Path | None) -> list[str]:
     for row in rows:
         old = before.get((row.what, row.peer, row.threads))
         if old and (row.low > old["high"] or row.high < old["low"]):
-            changes.append(f"{row.what} against {row.peer} at {row.threads} threads: {old['ratio']:.3g} to {row.ratio:.3g}")
+            changes.append(f"{row.what} against {row.peer} at {at(row.threads)}: {old['ratio']:.3g} to {row.ratio:.3g}")
     return [f"Moved since {path}: {'; '.join(changes) or 'nothing beyond the quartiles'}."]
 
 
@@ -114,7 +120,7 @@ def draw(rows: list[Row]) -> tuple[Any, str]:
         own = [row for row in rows if row.threads == threads]
         y = [names.index(f"{row.what} / {row.peer}") + 0.25 * offset for row in own]
         spread = [[row.ratio - row.low for row in own], [row.high - row.ratio for row in own]]
-        label = f"{threads} thread{'s' if threads > 1 else ''}, with quartiles"
+        label = f"{at(threads)}, with quartiles"
         marker, color = "os^D"[offset % 4], COLORS[offset % len(COLORS)]
         axis.barh(y, [row.ratio - 1 for row in own], left=1, height=0.24, color=color, alpha=0.35)
         axis.errorbar([row.ratio for row in own], y, xerr=spread, fmt=marker, markersize=4, color=color, label=label)
